@@ -1,0 +1,26 @@
+#pragma once
+
+/* Time and unique names.
+ *
+ * Thread-safety: no shared state. */
+
+#include "base/mem.h"
+
+#include <stdint.h>
+
+/* Milliseconds of CLOCK_MONOTONIC: for deadlines and durations. */
+int64_t clock_ms(void);
+/* Microseconds since the epoch: for what other programs read. */
+int64_t clock_wall_us(void);
+/* "YYYY-MM-DDTHH:MM:SSZ" of now, as versioned objects want it. */
+char *clock_iso_utc(void) MUST_CHECK;
+/* "YYYY-MM-DDTHH:MM:SS.ffffff" without a zone, as plain RPC arguments want it. */
+char *clock_iso_utc_us(void) MUST_CHECK;
+
+#define UUID_LEN 36
+/* A random UUID, lower case with dashes. */
+void uuid_new(char ret[UUID_LEN + 1]);
+/* The same as 32 hexadecimal digits. */
+void uuid_new_hex(char ret[33]);
+/* Whether s looks like a UUID with dashes. */
+_Bool uuid_is_valid(const char *s);
