@@ -1,0 +1,147 @@
+#pragma once
+
+/* Nova's remotable objects: what is saved, loaded and merged through nova-conductor.
+ *
+ * Source: nova/conductor/manager.py object_action, object_class_action_versions,
+ * object_backport_versions; nova/conductor/rpcapi.py.
+ *
+ * Only changed fields are written; what conductor changed comes back and is merged, and the object's
+ * changes are then what conductor says.  The release of the control plane decides which object
+ * versions are spoken (Zed's unless told otherwise).
+ *
+ * Thread-safety: calls from any thread; an object belongs to one thread at a time. */
+
+#include "base/err.h"
+#include "base/jv.h"
+#include "rpc/amqp/client.h"
+#include "rpc/objects/objects.h"
+
+struct conductor;
+
+struct conductor *conductor_new(struct rpc_client *) MUST_CHECK;
+struct conductor *conductor_free(struct conductor *);
+
+/* baseapi ping: ERR_TIMEOUT if conductor does not answer in time. */
+struct err *conductor_ping(struct conductor *, const struct rctx *, int64_t timeout_ms) MUST_CHECK;
+
+/* An instance method of any object (save, create, refresh, destroy, ...).  args and kwargs may be
+ * NULL and are consumed; ret may be NULL.  Merges the updates into obj. */
+struct err *conductor_object_action(struct conductor *, const struct rctx *, struct ovo *obj,
+                                    const char *method, struct json_object *args,
+                                    struct json_object *kwargs, struct json_object **ret) MUST_CHECK;
+/* A class method; the result is decoded as an object of class 'ret_class' (NULL result: *ret NULL). */
+struct err *conductor_class_action(struct conductor *, const struct rctx *,
+                                   const struct ovo_class *, const char *method,
+                                   struct json_object *args, struct json_object *kwargs,
+                                   struct ovo **ret) MUST_CHECK;
+/* A class method whose result is no object. */
+struct err *conductor_class_action_json(struct conductor *, const struct rctx *,
+                                        const struct ovo_class *, const char *method,
+                                        struct json_object *args, struct json_object *kwargs,
+                                        struct json_object **ret) MUST_CHECK;
+/* An object from a peer that is newer than ours, made older by conductor. */
+struct err *conductor_backport(struct conductor *, const struct rctx *, struct json_object *objinst,
+                               const struct ovo_class *, struct json_object **ret) MUST_CHECK;
+
+/* ---- What a compute service does with them, typed.  Nullable results are NULL when absent. ---- */
+
+/* Which task states Instance.save may find: NULL-terminated list of names, where "" stands for no
+ * task state.  NULL: any. */
+struct err *instance_save(struct conductor *, const struct rctx *, struct instance *,
+                          const char *const *expected_task_states) MUST_CHECK;
+struct err *instance_refresh(struct conductor *, const struct rctx *, struct instance *) MUST_CHECK;
+struct err *instance_get(struct conductor *, const struct rctx *, const char *uuid,
+                         const char *const *expected_attrs, struct instance **ret) MUST_CHECK;
+/* Loads fields that are not set yet. */
+struct err *instance_load(struct conductor *, const struct rctx *, struct instance *,
+                          const char *const *attrs) MUST_CHECK;
+struct err *instance_drop_migration_context(struct conductor *, const struct rctx *,
+                                            struct instance *) MUST_CHECK;
+struct err *instance_list_by_host(struct conductor *, const struct rctx *, const char *host,
+                                  const char *const *expected_attrs, struct instance_list **ret)
+    MUST_CHECK;
+struct err *instance_list_by_host_and_node(struct conductor *, const struct rctx *,
+                                           const char *host, const char *node,
+                                           const char *const *expected_attrs,
+                                           struct instance_list **ret) MUST_CHECK;
+struct err *instance_uuids_by_host(struct conductor *, const struct rctx *, const char *host,
+                                   struct strv *ret) MUST_CHECK;
+
+struct err *migration_save(struct conductor *, const struct rctx *, struct migration *) MUST_CHECK;
+struct err *migration_get_by_id(struct conductor *, const struct rctx *, int64_t id,
+                                struct migration **ret) MUST_CHECK;
+struct err *migration_get_by_instance_and_status(struct conductor *, const struct rctx *,
+                                                 const char *instance_uuid, const char *status,
+                                                 struct migration **ret) MUST_CHECK;
+struct err *migration_list_in_progress(struct conductor *, const struct rctx *, const char *host,
+                                       const char *node, bool with_error,
+                                       struct migration_list **ret) MUST_CHECK;
+struct err *migration_list_by_filters(struct conductor *, const struct rctx *,
+                                      struct json_object *filters, struct migration_list **ret)
+    MUST_CHECK;
+
+struct err *service_get(struct conductor *, const struct rctx *, const char *host,
+                        const char *binary, struct service **ret) MUST_CHECK;
+struct err *service_get_by_compute_host(struct conductor *, const struct rctx *, const char *host,
+                                        struct service **ret) MUST_CHECK;
+struct err *service_minimum_version(struct conductor *, const struct rctx *, const char *binary,
+                                    int64_t *ret) MUST_CHECK;
+struct err *service_create(struct conductor *, const struct rctx *, struct service *) MUST_CHECK;
+struct err *service_save(struct conductor *, const struct rctx *, struct service *) MUST_CHECK;
+
+struct err *compute_node_get(struct conductor *, const struct rctx *, const char *host,
+                             const char *nodename, struct compute_node **ret) MUST_CHECK;
+/* The first node of a host (get_first_node_by_host_for_old_compat). */
+struct err *compute_node_get_first(struct conductor *, const struct rctx *, const char *host,
+                                   struct compute_node **ret) MUST_CHECK;
+struct err *compute_node_get_by_nodename(struct conductor *, const struct rctx *,
+                                         const char *nodename, struct compute_node **ret) MUST_CHECK;
+struct err *compute_node_list_by_host(struct conductor *, const struct rctx *, const char *host,
+                                      struct compute_node_list **ret) MUST_CHECK;
+struct err *compute_node_create(struct conductor *, const struct rctx *, struct compute_node *)
+    MUST_CHECK;
+struct err *compute_node_save(struct conductor *, const struct rctx *, struct compute_node *)
+    MUST_CHECK;
+struct err *compute_node_destroy(struct conductor *, const struct rctx *, struct compute_node *)
+    MUST_CHECK;
+
+struct err *bdms_by_instance(struct conductor *, const struct rctx *, const char *instance_uuid,
+                             struct block_device_mapping_list **ret) MUST_CHECK;
+struct err *bdm_save(struct conductor *, const struct rctx *, struct block_device_mapping *)
+    MUST_CHECK;
+struct err *pci_devices_by_instance(struct conductor *, const struct rctx *,
+                                    const char *instance_uuid, struct pci_device_list **ret)
+    MUST_CHECK;
+struct err *pci_devices_by_node(struct conductor *, const struct rctx *, int64_t node_id,
+                                struct pci_device_list **ret) MUST_CHECK;
+struct err *pci_requests_by_instance(struct conductor *, const struct rctx *,
+                                     const char *instance_uuid, struct instance_pci_requests **ret)
+    MUST_CHECK;
+struct err *info_cache_save(struct conductor *, const struct rctx *, struct instance_info_cache *)
+    MUST_CHECK;
+struct err *info_cache_refresh(struct conductor *, const struct rctx *,
+                               struct instance_info_cache *) MUST_CHECK;
+/* NULL if the instance is in no group. */
+struct err *instance_group_by_instance(struct conductor *, const struct rctx *,
+                                       const char *instance_uuid, struct instance_group **ret)
+    MUST_CHECK;
+struct err *vcpu_model_by_instance(struct conductor *, const struct rctx *,
+                                   const char *instance_uuid, struct virt_cpu_model **ret)
+    MUST_CHECK;
+struct err *migration_context_by_instance(struct conductor *, const struct rctx *,
+                                          const char *instance_uuid, struct migration_context **ret)
+    MUST_CHECK;
+
+/* InstanceActionEvent: event is "compute_<method>".  'exc' NULL: success. */
+struct err *action_event_start(struct conductor *, const struct rctx *, const char *instance_uuid,
+                               const char *event, const char *host) MUST_CHECK;
+struct err *action_event_finish(struct conductor *, const struct rctx *, const char *instance_uuid,
+                                const char *event, const char *host, const struct err *exc)
+    MUST_CHECK;
+/* InstanceFault from an error: message at most 255 bytes and without our paths; details only for
+ * unexpected errors. */
+struct err *instance_fault_create(struct conductor *, const struct rctx *,
+                                  const char *instance_uuid, const char *host, const struct err *)
+    MUST_CHECK;
+struct err *console_auths_clean(struct conductor *, const struct rctx *, const char *instance_uuid)
+    MUST_CHECK;
