@@ -33,9 +33,11 @@ struct err *err_new(enum err_kind, ...) MUST_CHECK __attribute__((sentinel));
 /* An error with a text of our own. */
 struct err *err_msg(enum err_kind, const char *fmt, ...) PRINTF(2, 3) MUST_CHECK;
 /* An error that a peer sent: module, class and message are kept as they are, so that they can be
- * passed on; the kind is the row with that class, or ERR_REMOTE. */
+ * passed on; the kind is the row with that module and class, else the first with that class, else
+ * ERR_REMOTE.  NULLs are empty strings. */
 struct err *err_remote(const char *module, const char *class, const char *message) MUST_CHECK;
-/* From errno, with the text of it appended: ERR_INTERNAL, or ERR_NO_SPACE for ENOSPC/EDQUOT. */
+/* From errno, with the text of it appended: ERR_INTERNAL, but ERR_NOT_FOUND for ENOENT and
+ * ERR_NO_SPACE for ENOSPC/EDQUOT. */
 struct err *err_errno(int errnum, const char *fmt, ...) PRINTF(2, 3) MUST_CHECK;
 
 /* Adds what we were doing, the innermost first; passes NULL through. */
@@ -49,7 +51,7 @@ const char *err_module(const struct err *); /* "nova.exception" */
 const char *err_class(const struct err *);  /* "InstanceNotFound" */
 int err_code(const struct err *);           /* HTTP-like; 500 if the kind has none */
 const char *err_message(const struct err *);
-/* Keyword arguments, in order; false after the last. */
+/* Keyword arguments, in order; false after the last.  The value is NULL if it was given as NULL. */
 bool err_kwarg(const struct err *, size_t i, const char **key, const char **value);
 /* The value of one keyword argument, or NULL. */
 const char *err_get(const struct err *, const char *key);

@@ -27,13 +27,13 @@ enum log_area {
 };
 
 struct log_conf {
-    const char *file;      /* NULL: stderr. */
-    enum log_level level;  /* Of every area that has no level of its own. */
-    bool has_date;         /* False under systemd, where the journal has it. */
+    const char *file;     /* NULL: stderr. */
+    enum log_level level; /* Of every area that has no level of its own. */
+    bool has_date;        /* False under systemd, where the journal has it. */
 };
 
-/* Opens the log; until then messages go to stderr.  May be called again (SIGHUP): the old file stays
- * if the new one cannot be opened. */
+/* Opens the log; until then messages go to stderr.  May be called again (SIGHUP): the old file
+ * stays if the new one cannot be opened. */
 struct err *log_open(const struct log_conf *) MUST_CHECK;
 /* Opens the same file again, after a rotation. */
 void log_reopen(void);
@@ -48,13 +48,13 @@ void log_write(enum log_area, enum log_level, const char *fmt, ...) PRINTF(3, 4)
             log_write((area), (level), __VA_ARGS__);                                               \
         }                                                                                          \
     } while (0)
-#define log_error(area, ...) log_at((area), LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_error(area, ...)   log_at((area), LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(area, ...) log_at((area), LOG_LEVEL_WARNING, __VA_ARGS__)
-#define log_info(area, ...) log_at((area), LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(area, ...) log_at((area), LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_info(area, ...)    log_at((area), LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(area, ...)   log_at((area), LOG_LEVEL_DEBUG, __VA_ARGS__)
 
-/* What a peer can trigger at will: at most one line every 'seconds' from this place in the code; the
- * next one that passes says how many were left out. */
+/* What a peer can trigger at will: at most one line every 'seconds' from this place in the code;
+ * the next one that passes says how many were left out. */
 struct log_limit {
     long long next_ms;
     unsigned n_dropped;
@@ -72,8 +72,8 @@ bool log_limit_pass(struct log_limit *, unsigned seconds, unsigned *ret_dropped)
         }                                                                                          \
     } while (0)
 
-/* The calling thread's context, copied; NULL clears.  'request' is what stands in the first bracket,
- * "req-… user project". */
+/* The calling thread's context, copied; NULL clears.  'request' is what stands in the first
+ * bracket, "req-… user project". */
 void log_context_set(const char *request, const char *instance_uuid);
 /* Sets only the instance; NULL clears it. */
 void log_context_instance(const char *instance_uuid);

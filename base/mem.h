@@ -9,9 +9,9 @@
 
 #include <stddef.h>
 
-#define MUST_CHECK __attribute__((warn_unused_result))
+#define MUST_CHECK        __attribute__((warn_unused_result))
 #define PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define UNUSED __attribute__((unused))
+#define UNUSED            __attribute__((unused))
 
 /* A local variable that is handed to 'fn' when it leaves its scope; fn takes its address. */
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
@@ -61,3 +61,7 @@ static inline void freep(void *p)
 
 /* For CLEANUP on a file descriptor; -1 means none. */
 void closep(const int *fd);
+
+/* Keeps an idle process small: few malloc arenas, and freed memory goes back to the kernel.  The
+ * programs call it first thing in main. */
+void mem_tune(void);

@@ -1,0 +1,57 @@
+#pragma once
+
+/* Neutron: ports and their bindings.
+ *
+ * Binding calls use [neutron]'s (administrator's) credentials.
+ *
+ * Source: nova/network/neutron.py; the Networking API v2.0 reference (ports, bindings extended).
+ *
+ * Thread-safety: from any thread. */
+
+#include "base/err.h"
+#include "base/jv.h"
+#include "rpc/rest/session.h"
+
+struct neutron;
+
+struct neutron *neutron_new(struct rest_session *) MUST_CHECK;
+struct neutron *neutron_free(struct neutron *);
+
+/* Whether an extension is there (cached for 600 s): "binding-extended". */
+struct err *neutron_has_extension(struct neutron *, const char *alias, bool *ret) MUST_CHECK;
+
+/* Ports of a server: JSON array of ports. */
+struct err *neutron_ports_by_device(struct neutron *, const char *device_id,
+                                    const char *project_id_or_null, struct json_object **ret)
+    MUST_CHECK;
+struct err *neutron_port_get(struct neutron *, const char *port_id, struct json_object **ret)
+    MUST_CHECK;
+/* PUT /ports/{id}; consumes the attributes. */
+struct err *neutron_port_update(struct neutron *, const char *port_id, struct json_object *attrs)
+    MUST_CHECK;
+/* Arrays, by id. */
+struct err *neutron_networks(struct neutron *, const struct strv *ids, struct json_object **ret)
+    MUST_CHECK;
+struct err *neutron_subnets(struct neutron *, const struct strv *ids, struct json_object **ret)
+    MUST_CHECK;
+struct err *neutron_floating_ips(struct neutron *, const char *port_id, struct json_object **ret)
+    MUST_CHECK;
+
+/* The binding of a port on a host; ERR_NOT_FOUND if there is none. */
+struct err *neutron_binding_get(struct neutron *, const char *port_id, const char *host,
+                                struct json_object **ret) MUST_CHECK;
+/* Makes a host's binding the active one.  Already active, or 409, is success.  An answer of 5xx is
+ * checked by reading the binding before it counts as a failure.  ERR_NOT_FOUND: no such binding;
+ * ERR_PORT_BINDING_ACTIVATION: anything else. */
+struct err *neutron_binding_activate(struct neutron *, const char *port_id, const char *host)
+    MUST_CHECK;
+/* No such binding is no error. */
+struct err *neutron_binding_delete(struct neutron *, const char *port_id, const char *host)
+    MUST_CHECK;
+
+/* The whole network model of a server as Nova keeps it in its info cache: JSON array of VIFs
+ * (contract: objects.md 2.7, vif.md 6.1).  'old', which may be NULL, is the present model: its order
+ * and its unknown keys are kept. */
+struct err *neutron_network_model(struct neutron *, const char *device_id, struct json_object *old,
+                                  const char *integration_bridge, struct json_object **ret)
+    MUST_CHECK;

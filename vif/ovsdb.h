@@ -1,0 +1,60 @@
+#pragma once
+
+/* OVSDB client: a monitored copy of the tables that matter, and transactions.
+ *
+ * Connects to [vif_plug_ovs]ovsdb_connection (tcp:, unix:), monitors Bridge, Port, Interface and
+ * Open_vSwitch, reconnects with back-off and reads everything again.  It lives on the reactor;
+ * transactions and waits block the calling thread until they are confirmed or their deadline passes.
+ *
+ * Source: RFC 7047; OVS ovsdb-server(7); os-vif vif_plug_ovs/ovsdb.
+ *
+ * Thread-safety: ovsdb_new and ovsdb_free on the loop's thread; the rest from any thread but that. */
+
+#include "base/err.h"
+#include "base/jv.h"
+#include "base/loop.h"
+#include "base/sync.h"
+
+struct ovsdb;
+
+struct err *ovsdb_new(struct loop *, const char *connection, struct ovsdb **ret) MUST_CHECK;
+struct ovsdb *ovsdb_free(struct ovsdb *);
+bool ovsdb_is_connected(struct ovsdb *);
+
+struct ovs_port_spec {
+    const char *bridge;
+    const char *datapath_type; /* Of the bridge, if it has to be made. */
+    const char *name;
+    const char *type;          /* Interface.type: "", "dpdkvhostuserclient", ... */
+    const char *vhost_server_path; /* options:vhost-server-path, or NULL */
+    const char *iface_id;      /* Port id; external_ids as Nova writes them. */
+    const char *attached_mac;
+    const char *vm_uuid;
+    int64_t mtu_request;       /* 0: none */
+    int64_t tag;               /* -1: none */
+};
+
+/* Makes the bridge (if missing) and the port, or brings an existing port to this state without
+ * touching what already is right.  Returns when the switch has confirmed the port (next_cfg = cur_cfg,
+ * ofport assigned, no Interface.error); for a tap that does not exist yet the database's confirmation
+ * is enough. */
+struct err *ovsdb_ensure_port(struct ovsdb *, const struct ovs_port_spec *, int64_t timeout_ms)
+    MUST_CHECK;
+/* Removes a port from whatever bridge it is in; no such port is no error. */
+struct err *ovsdb_remove_port(struct ovsdb *, const char *name, int64_t timeout_ms) MUST_CHECK;
+
+struct ovs_port_info {
+    bool exists;
+    char bridge[64];
+    char type[32];
+    int64_t ofport;    /* 0: none yet; -1: failed */
+    bool link_is_up;
+    int64_t tag;       /* -1: none */
+    char iface_id[40];
+    char error[128];
+};
+struct err *ovsdb_port_info(struct ovsdb *, const char *name, struct ovs_port_info *ret) MUST_CHECK;
+/* Open_vSwitch.iface_types has the type and, for dpdk*, dpdk_initialized is true. */
+struct err *ovsdb_has_iface_type(struct ovsdb *, const char *type, bool *ret) MUST_CHECK;
+/* Names of the ports whose vm-uuid or vm-id is this server's. */
+struct err *ovsdb_ports_of(struct ovsdb *, const char *vm_uuid, struct strv *ret) MUST_CHECK;
