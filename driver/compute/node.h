@@ -1,0 +1,53 @@
+#pragma once
+
+/* The service as a whole: everything that a handler may need hangs from struct node.
+ *
+ * Built by main.c in the order of Nova's start (contract startup-and-periodics.md 5.2), taken apart in
+ * reverse.  Its pointers never change while tasks run.
+ *
+ * Thread-safety: the struct is read-only after the start; what it points to says for itself. */
+
+#include "base/conf.h"
+#include "base/loop.h"
+#include "base/task.h"
+#include "driver/libvirt/lv.h"
+#include "rpc/amqp/conductor.h"
+#include "rpc/amqp/rpc.h"
+#include "rpc/rest/neutron.h"
+#include "rpc/rest/placement.h"
+#include "vif/plug.h"
+
+struct tracker;
+struct events;
+struct moves;
+struct notifier;
+struct service_record;
+
+struct node {
+    struct conf_holder *conf;
+    const char *host;              /* [DEFAULT]host */
+    const char *libvirt_uri;
+    struct loop *loop;
+    struct task_pool *tasks;
+    struct rpc *rpc;
+    struct rpc_client *client;
+    struct conductor *conductor;
+    struct placement *placement;
+    struct neutron *neutron;
+    struct lv_conn *lv;            /* Control: short calls. */
+    struct lv_conn *lv_events;     /* Subscribed; nothing else. */
+    struct vif_host vif;
+    struct tracker *tracker;
+    struct events *events;         /* External events and who waits for them. */
+    struct moves *moves;           /* Live migrations whose source we are. */
+    struct notifier *notifier;
+    struct service_record *service;
+    struct cancel *stopping;       /* Set when the service is asked to stop. */
+    int64_t started_ms;
+};
+
+/* RPC versions and the service version that we store: those of the control plane's release (Zed). */
+#define NODE_SERVICE_VERSION 64
+#define NODE_RPC_VERSION "6.1"
+#define NODE_BINARY "nova-compute"
+#define NODE_TOPIC "compute"
