@@ -23,14 +23,17 @@ extern const struct fs_root fs_real;
 struct err *fs_root_open(const char *path, struct fs_root *ret) MUST_CHECK;
 void fs_root_close(struct fs_root *);
 
-/* The whole file (at most 64 MiB), NUL-terminated; ERR_NOT_FOUND if there is none. */
+/* The whole file (at most 64 MiB), NUL-terminated; ERR_NOT_FOUND if there is none.  ret_len may be
+ * NULL. */
 struct err *fs_read(const struct fs_root *, const char *path, char **ret, size_t *ret_len)
     MUST_CHECK;
-/* Text of one line, stripped. */
+/* Text of the first line, stripped. */
 struct err *fs_read_line(const struct fs_root *, const char *path, char **ret) MUST_CHECK;
+/* A decimal number, or a hexadecimal one after 0x; ERR_PARSE for anything else ("-1" too). */
 struct err *fs_read_u32(const struct fs_root *, const char *path, unsigned *ret) MUST_CHECK;
 struct err *fs_read_link(const struct fs_root *, const char *path, char **ret) MUST_CHECK;
-/* Replaces the file as a whole: a temporary file, fsync, rename, fsync of the directory. */
+/* Replaces the file as a whole: a temporary file, fsync, rename, fsync of the directory.  A crash
+ * in between leaves the old file, and a ".name.xxxxxxxx" next to it. */
 struct err *fs_write_atomic(const struct fs_root *, const char *path, const void *data, size_t len,
                             mode_t mode) MUST_CHECK;
 /* Writes to an existing file (sysfs, procfs). */

@@ -65,3 +65,8 @@ void mem_tune(void)
     mallopt(M_MMAP_THRESHOLD, 128 * 1024);
     mallopt(M_TRIM_THRESHOLD, 128 * 1024);
 }
+
+void mem_trim(void)
+{
+    malloc_trim(0);
+}

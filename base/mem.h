@@ -65,3 +65,5 @@ void closep(const int *fd);
 /* Keeps an idle process small: few malloc arenas, and freed memory goes back to the kernel.  The
  * programs call it first thing in main. */
 void mem_tune(void);
+/* Gives freed memory back now: after a burst of work. */
+void mem_trim(void);

@@ -5,7 +5,6 @@
 #include "base/str.h"
 #include "base/sync.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +87,7 @@ struct task_pool *task_pool_new(void)
 static void *run_lane(void *arg);
 
 /* As many threads as the queue needs and the limit allows.  False if the lane has none at all. */
-static bool grow_locked(struct lane_state *lane) REQUIRES(lane->pool->m)
+static bool grow_locked(struct task_pool *pool, struct lane_state *lane) REQUIRES(pool->m)
 {
     pthread_attr_t attr;
     pthread_t thread;
@@ -98,7 +97,7 @@ static bool grow_locked(struct lane_state *lane) REQUIRES(lane->pool->m)
     while (lane->n_queued > lane->n_idle && lane->n_threads < lane->limit &&
            pthread_create(&thread, &attr, run_lane, lane) == 0) {
         lane->n_threads++;
-        lane->pool->n_threads++;
+        pool->n_threads++;
         /* It counts as idle until it has looked at the queue. */
         lane->n_idle++;
     }
@@ -112,7 +111,7 @@ static bool enqueue_locked(struct task_pool *pool, struct task *task) REQUIRES(p
     struct lane_state *lane = &pool->lanes[task->lane];
 
     lane->n_queued++;
-    if (!grow_locked(lane)) {
+    if (!grow_locked(pool, lane)) {
         lane->n_queued--;
         return false;
     }
@@ -218,9 +217,8 @@ void task_submit(struct task_pool *pool, enum lane lane, const char *key, const 
 }
 
 /* Runs the first task of the queue without the lock. */
-static void run_one_locked(struct lane_state *lane) REQUIRES(lane->pool->m)
+static void run_one_locked(struct task_pool *pool, struct lane_state *lane) REQUIRES(pool->m)
 {
-    struct task_pool *pool = lane->pool;
     struct task *task = lane->queue, *dropped = NULL;
 
     DL_DELETE(lane->queue, task);
@@ -243,59 +241,113 @@ static void run_one_locked(struct lane_state *lane) REQUIRES(lane->pool->m)
 }
 
 /* Waits for work; false when the thread should end. */
-static bool wait_locked(struct lane_state *lane) REQUIRES(lane->pool->m)
+static bool wait_locked(struct task_pool *pool, struct lane_state *lane) REQUIRES(pool->m)
 {
     bool is_woken;
 
-    if (lane->pool->is_stopping) {
+    if (pool->is_stopping) {
         return false;
     }
     lane->n_idle++;
-    is_woken = cond_wait_until(&lane->work, &lane->pool->m, clock_ms() + IDLE_MS);
+    is_woken = cond_wait_until(&lane->work, &pool->m, clock_ms() + IDLE_MS);
     lane->n_idle--;
     return is_woken || lane->queue;
 }
 
-/* Each thread that ends joins the one that ended before, so that none is left behind. */
-static void end_thread(struct lane_state *lane)
+/* Each thread that ends joins the one that ended before, so that none is left behind.  This one's
+ * place is given up together with the decision to end, or a new task could count on it. */
+static bool end_locked(struct task_pool *pool, struct lane_state *lane, pthread_t *ret_before)
+    REQUIRES(pool->m)
 {
-    struct task_pool *pool = lane->pool;
-    pthread_t before;
-    bool has_before;
+    bool has_before = pool->has_ended;
 
-    mutex_lock(&pool->m);
-    lane->n_threads--;
-    cond_signal(&lane->work); /* This one may have taken the signal that was for a task. */
-    has_before = pool->has_ended;
-    before = pool->ended;
+    *ret_before = pool->ended;
     pool->has_ended = true;
     pool->ended = pthread_self();
+    lane->n_threads--;
+    cond_signal(&lane->work); /* This thread may have taken the signal that was for a task. */
     if (--pool->n_threads == 0) {
         cond_broadcast(&pool->changed);
     }
-    mutex_unlock(&pool->m);
-    if (has_before) {
-        pthread_join(before, NULL);
-    }
+    return has_before;
 }
 
 static void *run_lane(void *arg)
 {
     struct lane_state *lane = arg;
-    struct mutex *m = &lane->pool->m;
+    struct task_pool *pool = lane->pool;
+    pthread_t before;
+    bool has_before;
 
     pthread_setname_np(pthread_self(), lane_name(lane->id));
-    mutex_lock(m);
+    mutex_lock(&pool->m);
     lane->n_idle--;
     while (lane->n_threads <= lane->limit) {
         if (lane->queue) {
-            run_one_locked(lane);
-        } else if (!wait_locked(lane)) {
+            run_one_locked(pool, lane);
+        } else if (!wait_locked(pool, lane)) {
             break;
         }
     }
-    mutex_unlock(m);
+    has_before = end_locked(pool, lane, &before);
+    mutex_unlock(&pool->m);
+    if (has_before) {
+        pthread_join(before, NULL);
+    }
     mem_trim();
-    end_thread(lane);
+    return NULL;
+}
+
+void task_set_limit(struct task_pool *pool, enum lane lane, unsigned max_threads)
+{
+    mutex_lock(&pool->m);
+    pool->lanes[lane].limit = MAX(max_threads, 1u);
+    grow_locked(pool, &pool->lanes[lane]);
+    cond_broadcast(&pool->lanes[lane].work); /* Those above the limit end. */
+    mutex_unlock(&pool->m);
+}
+
+void task_stats(struct task_pool *pool, enum lane lane, struct task_stats *ret)
+{
+    const struct lane_state *l = &pool->lanes[lane];
+
+    mutex_lock(&pool->m);
+    *ret = (struct task_stats){
+        .n_threads = l->n_threads,
+        .n_running = l->n_running,
+        .n_queued = l->n_queued,
+        .n_waiting = l->n_waiting,
+        .n_done = l->n_done,
+    };
+    mutex_unlock(&pool->m);
+}
+
+struct task_pool *task_pool_free(struct task_pool *pool)
+{
+    if (!pool) {
+        return NULL;
+    }
+    mutex_lock(&pool->m);
+    pool->is_closed = true;
+    while (pool->n_open > 0) {
+        cond_wait_until(&pool->changed, &pool->m, INT64_MAX);
+    }
+    pool->is_stopping = true;
+    for (size_t i = 0; i < N_LANES; i++) {
+        cond_broadcast(&pool->lanes[i].work);
+    }
+    while (pool->n_threads > 0) {
+        cond_wait_until(&pool->changed, &pool->m, INT64_MAX);
+    }
+    mutex_unlock(&pool->m);
+    if (pool->has_ended) {
+        pthread_join(pool->ended, NULL);
+    }
+    for (size_t i = 0; i < N_LANES; i++) {
+        cond_fini(&pool->lanes[i].work);
+    }
+    cond_fini(&pool->changed);
+    mutex_fini(&pool->m);
+    free(pool);
     return NULL;
 }

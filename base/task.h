@@ -34,7 +34,9 @@ struct task_pool *task_pool_new(void) MUST_CHECK;
  * (their 'drop' is called).  Then ends the threads. */
 struct task_pool *task_pool_free(struct task_pool *);
 
-/* Runs fn(arg) on a lane.  'drop', which may be NULL, gets arg instead if it can never run. */
+/* Runs fn(arg) on a lane.  'drop', which may be NULL, gets arg instead if it can never run: the
+ * pool is being freed (then it is called at once, on this thread), or there is no memory for a
+ * thread. 'what' names the task in the log and is borrowed until it has run. */
 void task_submit(struct task_pool *, enum lane, const char *key, const char *what, task_fn fn,
                  task_fn drop, void *arg);
 /* Changes how many threads a lane may have (max_concurrent_live_migrations); at least 1. */
