@@ -150,13 +150,11 @@ static void ready_locked(struct task_pool *pool, struct task *task, struct task 
     }
 }
 
-static void close_one(struct task_pool *pool)
+static void close_locked(struct task_pool *pool) REQUIRES(pool->m)
 {
-    mutex_lock(&pool->m);
     if (--pool->n_open == 0) {
         cond_broadcast(&pool->changed);
     }
-    mutex_unlock(&pool->m);
 }
 
 static void drop_all(struct task_pool *pool, struct task *dropped)
@@ -170,7 +168,9 @@ static void drop_all(struct task_pool *pool, struct task *dropped)
             task->drop(task->arg);
         }
         free(task);
-        close_one(pool);
+        mutex_lock(&pool->m);
+        close_locked(pool);
+        mutex_unlock(&pool->m);
     }
 }
 
@@ -232,12 +232,14 @@ static void run_one_locked(struct task_pool *pool, struct lane_state *lane) REQU
     mutex_lock(&pool->m);
     lane->n_running--;
     lane->n_done++;
+    lane->n_idle++; /* Until it looks at the queue, which may hold the next of the strand. */
     ready_locked(pool, advance_locked(pool, task), &dropped);
+    close_locked(pool);
     mutex_unlock(&pool->m);
     free(task);
     drop_all(pool, dropped);
-    close_one(pool);
     mutex_lock(&pool->m);
+    lane->n_idle--;
 }
 
 /* Waits for work; false when the thread should end. */

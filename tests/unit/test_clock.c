@@ -1,0 +1,83 @@
+/* link: base */
+#include "base/clock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <regex.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int matches(const char *s, const char *pattern)
+{
+    regex_t re;
+    int result;
+
+    assert_int_equal(regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB), 0);
+    result = regexec(&re, s, 0, NULL, 0);
+    regfree(&re);
+    return result == 0;
+}
+
+static void time_does_not_go_back(void **state)
+{
+    int64_t before = clock_ms();
+
+    (void)state;
+    assert_true(clock_ms() >= before);
+    assert_true(clock_wall_us() > INT64_C(1600000000000000));
+}
+
+static void times_are_written_as_objects_and_arguments_want_them(void **state)
+{
+    CLEANUP(freep) char *iso = clock_iso_utc();
+    CLEANUP(freep) char *us = clock_iso_utc_us();
+
+    (void)state;
+    assert_true(matches(iso, "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"));
+    assert_true(matches(us, "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}$"));
+}
+
+static void uuids_are_random_of_version_4(void **state)
+{
+    char a[UUID_LEN + 1], b[UUID_LEN + 1], hex[33];
+
+    (void)state;
+    uuid_new(a);
+    uuid_new(b);
+    uuid_new_hex(hex);
+    assert_true(
+        matches(a, "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"));
+    assert_true(matches(hex, "^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$"));
+    assert_string_not_equal(a, b);
+    assert_true(uuid_is_valid(a));
+}
+
+static void only_uuids_with_dashes_are_valid(void **state)
+{
+    (void)state;
+    assert_true(uuid_is_valid("01234567-89AB-cdef-0123-456789abcdef"));
+    assert_false(uuid_is_valid(NULL));
+    assert_false(uuid_is_valid(""));
+    assert_false(uuid_is_valid("0123456789abcdef0123456789abcdef"));
+    assert_false(uuid_is_valid("01234567-89ab-cdef-0123-456789abcdeg"));
+    assert_false(uuid_is_valid("01234567-89ab-cdef-0123-456789abcdef0"));
+    assert_false(uuid_is_valid("012345678-9ab-cdef-0123-456789abcdef"));
+    assert_false(uuid_is_valid("../../etc-passwd-01230-456789abcdef01"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(time_does_not_go_back),
+        cmocka_unit_test(times_are_written_as_objects_and_arguments_want_them),
+        cmocka_unit_test(uuids_are_random_of_version_4),
+        cmocka_unit_test(only_uuids_with_dashes_are_valid),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
