@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/jv.h"
 #include "driver/libvirt/lv.h"
+#include "rpc/objects/objects.h"
 
 struct host_page_size {
     int64_t size_kb, total, reserved;
@@ -55,6 +56,8 @@ struct err *host_check(struct lv_conn *, const struct conf *) MUST_CHECK;
 struct err *host_compare_cpu(struct lv_conn *, const char *cpu_xml) MUST_CHECK;
 /* CPU XML from ComputeNode.cpu_info's JSON text. */
 struct err *host_cpu_xml(const char *cpu_info_json, char **ret) MUST_CHECK;
+/* The same from the model that a server was started with. */
+struct err *host_cpu_model_xml(const struct virt_cpu_model *, char **ret) MUST_CHECK;
 
 /* Text of uptime(1): " 12:00:00 up 1 day,  2:03,  1 user,  load average: 0.10, 0.20, 0.30". */
 struct err *host_uptime(char **ret) MUST_CHECK;

@@ -1,0 +1,302 @@
+/* Live migration on its destination: prepare, take over, undo.
+ *
+ * Source: nova/compute/manager.py pre_live_migration, post_live_migration_at_destination,
+ * rollback_live_migration_at_destination, drop_move_claim_at_destination, remove_volume_connection;
+ * contract live-migration.md 4.4, 4.7. */
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "driver/compute/incoming.h"
+#include "driver/compute/lifecycle.h"
+#include "driver/compute/live.h"
+#include "driver/compute/network.h"
+#include "driver/compute/notify.h"
+#include "driver/compute/tracker.h"
+#include "driver/libvirt/disk.h"
+
+#include <string.h>
+
+/* Nova retries a failed plug live_migration_retry_count times, a second apart. */
+#define PLUG_RETRY_MS 1000
+
+static struct err *plug_all(struct node *node, const struct conf *conf, const struct vif_list *vifs,
+                            const char *uuid)
+{
+    for (size_t i = 0; i < vifs->n; i++) {
+        struct err *e = NULL;
+
+        for (int64_t n = 0; n <= conf->dflt.live_migration_retry_count; n++) {
+            e = vif_plug(&node->vif, &vifs->items[i], uuid);
+            if (!e || err_is(e, ERR_VIF_PLUG) || cancel_sleep(node->stopping, PLUG_RETRY_MS)) {
+                break;
+            }
+            log_warning(LOG_MIGRATE, "plugging port %s: %s, retrying in 1 s", vifs->items[i].id,
+                        err_message(e));
+            e = err_free(e);
+        }
+        TRY_CTX(e, "plugging port %s", vifs->items[i].id);
+    }
+    return NULL;
+}
+
+/* Images come with the image service; until then a backing file must be in the cache already. */
+static struct err *refuse_fetch(const char *backing_path, int64_t size, void *arg)
+{
+    (void)size;
+    (void)arg;
+    return err_msg(ERR_MIGRATION_ERROR,
+                   "the image cache of this host has no %s, and fetching images is not supported yet",
+                   backing_path);
+}
+
+static struct err *make_disks(const struct conf *conf, struct instance *inst,
+                              const char *disk, struct libvirt_live_migrate_data *md)
+{
+    CLEANUP(jv_putp) struct json_object *info = NULL;
+
+    if (libvirt_live_migrate_data_is_shared_instance_path(md)) {
+        return NULL;
+    }
+    if (disk) {
+        TRY_CTX(jv_parse(disk, strlen(disk), &info), "reading the list of disks");
+    } else {
+        info = json_object_new_array();
+    }
+    return disk_prepare(conf, instance_uuid(inst), info, refuse_fetch, NULL);
+}
+
+static void set_result(const struct conf *conf, struct libvirt_live_migrate_data *md)
+{
+    bool has_vifs =
+        libvirt_live_migrate_data_has_vifs(md) && libvirt_live_migrate_data_n_vifs(md) > 0;
+
+    libvirt_live_migrate_data_set_target_connect_addr(md,
+                                                      conf->libvirt.live_migration_inbound_addr);
+    libvirt_live_migrate_data_clear_supported_perf_events(md);
+    libvirt_live_migrate_data_set_serial_listen_ports(md, json_object_new_array());
+    libvirt_live_migrate_data_clear_bdms(md);
+    libvirt_live_migrate_data_set_wait_for_vif_plugged(
+        md, conf->compute.live_migration_wait_for_vif_plug && has_vifs);
+}
+
+/* What pre_live_migration makes, in this order; the caller undoes all of it after a failure. */
+static struct err *prepare(struct node *node, const struct rctx *ctx, const struct conf *conf,
+                           struct args_pre_live_migration *a, const struct vif_list *vifs)
+{
+    struct vif_list fresh = {0};
+
+    TRY(make_disks(conf, a->instance, a->disk, a->migrate_data));
+    TRY(plug_all(node, conf, vifs, instance_uuid(a->instance)));
+    set_result(conf, a->migrate_data);
+    TRY(network_set_migrating_to(node, a->instance, node->host));
+    TRY(network_refresh(node, ctx, a->instance, &fresh));
+    vif_list_fini(&fresh);
+    return NULL;
+}
+
+struct err *compute_pre_live_migration(struct node *node, const struct rctx *ctx,
+                                       struct args_pre_live_migration *a, struct json_object **ret)
+{
+    CLEANUP(vif_list_fini) struct vif_list cached = {0}, vifs = {0};
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(node->conf);
+    bool owns_dir = !libvirt_live_migrate_data_has_is_shared_instance_path(a->migrate_data) ||
+                    !libvirt_live_migrate_data_is_shared_instance_path(a->migrate_data);
+    CLEANUP(freep) char *dir = disk_instance_dir(conf, instance_uuid(a->instance));
+    int64_t start_ms = clock_ms();
+
+    TRY(live_check_group(node, ctx, a->instance));
+    TRY(network_cached_vifs(a->instance, &cached));
+    TRY(network_dest_vifs(a->migrate_data, &cached, &vifs));
+    if (owns_dir && disk_probe_exists(conf, instance_uuid(a->instance))) {
+        /* Somebody else's: not ours to remove when we fail. */
+        return err_new(ERR_DESTINATION_DISK_EXISTS, "path", dir, NULL);
+    }
+    notify_instance(node, ctx, a->instance, NOTIFY_LIVE_PRE, NOTIFY_START);
+    TRY(incoming_begin(node, instance_uuid(a->instance), instance_host(a->instance), owns_dir));
+    struct err *e = prepare(node, ctx, conf, a, &vifs);
+
+    if (e) {
+        live_clean_destination(node, ctx, a->instance, &vifs, owns_dir);
+        return err_context(e, "preparing %s", node->host);
+    }
+    notify_instance(node, ctx, a->instance, NOTIFY_LIVE_PRE, NOTIFY_END);
+    log_info(LOG_MIGRATE, "ready for the server from %s: %zu ports, %s storage, after %lld ms",
+             instance_host(a->instance), vifs.n, owns_dir ? "local" : "shared",
+             (long long)(clock_ms() - start_ms));
+    *ret = libvirt_live_migrate_data_to_json(a->migrate_data);
+    return NULL;
+}
+
+/* ---- After the move ---- */
+
+/* The record says from now on that the server is here. */
+static struct err *take_over(struct node *node, const struct rctx *ctx, struct instance *inst,
+                             int64_t power_state)
+{
+    live_apply_migration_context(inst);
+    err_ignore(instance_drop_migration_context(node->conductor, ctx, inst),
+               "dropping the migration context");
+    instance_set_host(inst, node->host);
+    instance_set_node(inst, tracker_nodename(node->tracker));
+    instance_set_power_state(inst, power_state);
+    instance_set_task_state(inst, NULL);
+    instance_set_progress(inst, 0);
+    return live_save_instance(node, ctx, inst, live_expect_migrating);
+}
+
+static void announce(struct node *node, const struct conf *conf, const char *uuid)
+{
+    CLEANUP(lv_domain_freep) struct lv_domain *domain = NULL;
+    CLEANUP(freep) char *answer = NULL;
+    static const char command[] =
+        "{\"execute\":\"announce-self\",\"arguments\":{\"initial\":50,\"max\":550,\"rounds\":5,"
+        "\"step\":100}}";
+
+    if (!conf->workarounds.enable_qemu_monitor_announce_self) {
+        return;
+    }
+    CLEANUP(err_freep) struct err *e = lv_domain_by_uuid(node->lv, uuid, &domain);
+
+    if (!e) {
+        e = lv_monitor_command(domain, command, &answer);
+    }
+    if (e) {
+        log_warning(LOG_MIGRATE, "asking QEMU to announce the server: %s, leaving it to QEMU's own",
+                    err_message(e));
+    }
+}
+
+struct err *compute_post_live_migration_at_destination(
+    struct node *node, const struct rctx *ctx, struct args_post_live_migration_at_destination *a,
+    struct json_object **ret)
+{
+    struct instance *inst = a->instance;
+    CLEANUP(vif_list_fini) struct vif_list vifs = {0};
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(node->conf);
+    CLEANUP(freep) char *source = str_dup(instance_host(inst));
+    int64_t power_state = POWER_NOSTATE;
+
+    (void)ret;
+    announce(node, conf, instance_uuid(inst));
+    struct err *bind = network_bind_here(node, inst);
+    struct err *refresh = network_refresh(node, ctx, inst, &vifs);
+
+    notify_instance(node, ctx, inst, NOTIFY_LIVE_POST_DEST, NOTIFY_START);
+    struct err *power = lifecycle_power_state(node, instance_uuid(inst), &power_state);
+
+    /* The guest runs here: the record must say so whatever else failed (P5). */
+    err_ignore(bind, "binding ports here");
+    err_ignore(refresh, "reading the network");
+    if (power) {
+        instance_set_vm_state(inst, "error");
+        err_ignore(power, "looking for the domain");
+    }
+    TRY_CTX(take_over(node, ctx, inst, power_state), "taking over %s", instance_uuid(inst));
+    incoming_end(node, instance_uuid(inst));
+    tracker_instance_changed(node->tracker, inst, /* is_here= */ true);
+    if (!str_eq(source, node->host)) {
+        err_ignore(network_teardown_on_host(node, inst, source), "removing the source's bindings");
+    }
+    notify_instance(node, ctx, inst, NOTIFY_LIVE_POST_DEST, NOTIFY_END);
+    notify_scheduler_update(node, ctx, inst);
+    log_info(LOG_MIGRATE, "server has come here from %s", source);
+    return NULL;
+}
+
+/* ---- Undo ---- */
+
+/* A domain that is left of the move.  One that runs is the source's word against libvirt's: the source
+ * has looked at its own before it asked for the rollback, so this one goes. */
+static struct err *remove_domain(struct node *node, const char *uuid)
+{
+    CLEANUP(lv_domain_freep) struct lv_domain *domain = NULL;
+    CLEANUP(err_freep) struct err *e = lv_domain_by_uuid(node->lv, uuid, &domain);
+
+    if (err_is(e, ERR_INSTANCE_NOT_FOUND)) {
+        return NULL;
+    }
+    TRY(TAKE(e));
+    TRY(lv_domain_destroy(domain));
+    e = lv_domain_undefine(domain);
+    if (err_is(e, ERR_INSTANCE_NOT_FOUND)) {
+        return NULL; /* It was transient. */
+    }
+    return TAKE(e);
+}
+
+void live_clean_destination(struct node *node, const struct rctx *ctx, struct instance *inst,
+                            const struct vif_list *vifs, bool destroy_disks)
+{
+    const char *uuid = instance_uuid(inst);
+    const struct conf *conf = conf_get(node->conf);
+
+    if (str_eq(instance_host(inst), node->host)) {
+        log_error(LOG_MIGRATE, "asked to clean up after a server that is ours: leaving it alone");
+        conf_put(conf);
+        return;
+    }
+    err_ignore(remove_domain(node, uuid), "removing the domain of a failed move");
+    for (size_t i = 0; i < vifs->n; i++) {
+        err_ignore(vif_unplug(&node->vif, &vifs->items[i], uuid),
+                   "unplugging a port of a failed move");
+    }
+    if (destroy_disks) {
+        err_ignore(disk_remove(conf, uuid), "removing the disks of a failed move");
+    }
+    conf_put(conf);
+    err_ignore(tracker_drop_move(node->tracker, ctx, uuid), "dropping the claim of a failed move");
+    err_ignore(network_teardown_on_host(node, inst, node->host),
+               "removing the bindings of a failed move");
+    incoming_end(node, uuid);
+}
+
+struct err *compute_rollback_live_migration_at_destination(
+    struct node *node, const struct rctx *ctx,
+    struct args_rollback_live_migration_at_destination *a, struct json_object **ret)
+{
+    CLEANUP(vif_list_fini) struct vif_list cached = {0}, vifs = {0};
+    struct libvirt_live_migrate_data *md = a->migrate_data;
+    bool is_shared_path = libvirt_live_migrate_data_has_is_shared_instance_path(md) &&
+                          libvirt_live_migrate_data_is_shared_instance_path(md);
+    bool owns_dir = !is_shared_path;
+
+    (void)ret;
+    if (str_eq(instance_host(a->instance), node->host)) {
+        return err_new(ERR_INSTANCE_INVALID_STATE, "instance_uuid", instance_uuid(a->instance),
+                       "attr", "host", "state", node->host, "method",
+                       "roll a live migration back at its destination", NULL);
+    }
+    CLEANUP(err_freep) struct err *note =
+        incoming_read(node, instance_uuid(a->instance), &owns_dir);
+
+    if (note && !is_shared_path) {
+        owns_dir = a->destroy_disks; /* No note of ours: the source knows. */
+    }
+    notify_instance(node, ctx, a->instance, NOTIFY_LIVE_ROLLBACK_DEST, NOTIFY_START);
+    TRY(network_cached_vifs(a->instance, &cached));
+    TRY(network_dest_vifs(md, &cached, &vifs));
+    live_clean_destination(node, ctx, a->instance, &vifs, owns_dir && !is_shared_path);
+    notify_instance(node, ctx, a->instance, NOTIFY_LIVE_ROLLBACK_DEST, NOTIFY_END);
+    log_info(LOG_MIGRATE, "the move from %s is undone here", instance_host(a->instance));
+    return NULL;
+}
+
+struct err *compute_drop_move_claim_at_destination(
+    struct node *node, const struct rctx *ctx, struct args_drop_move_claim_at_destination *a,
+    struct json_object **ret)
+{
+    (void)ret;
+    return tracker_drop_move(node->tracker, ctx, instance_uuid(a->instance));
+}
+
+/* No volume was connected here: servers with volumes are refused in the check. */
+struct err *compute_remove_volume_connection(struct node *node, const struct rctx *ctx,
+                                             struct args_remove_volume_connection *a,
+                                             struct json_object **ret)
+{
+    (void)node;
+    (void)ctx;
+    (void)ret;
+    log_info(LOG_MIGRATE, "volume %s is not connected here: nothing to remove", a->volume_id);
+    return NULL;
+}
