@@ -6,7 +6,8 @@
  *
  * Source: os-vif vif_plug_ovs/ovs.py; contract vif.md 6.6, 6.7.
  *
- * Thread-safety: from any thread but the reactor's; ports of one server are ordered by its strand. */
+ * Thread-safety: from any thread but the reactor's; ports of one server are ordered by its strand.
+ */
 
 #include "base/conf.h"
 #include "base/err.h"
@@ -18,8 +19,8 @@ struct vif_host {
     struct conf_holder *conf; /* [vif_plug_ovs], [neutron]ovs_bridge */
 };
 
-/* Whether this host can plug the VIF at all (a vhost-user port needs a switch with DPDK): the reason
- * in one sentence that names host and port, ERR_VIF_PLUG. */
+/* Whether this host can plug the VIF at all (a vhost-user port needs a switch with DPDK): the
+ * reason in one sentence that names host and port, ERR_VIF_PLUG. */
 struct err *vif_check(struct vif_host *, const struct vif *, const char *host) MUST_CHECK;
 struct err *vif_plug(struct vif_host *, const struct vif *, const char *instance_uuid) MUST_CHECK;
 struct err *vif_unplug(struct vif_host *, const struct vif *, const char *instance_uuid) MUST_CHECK;
