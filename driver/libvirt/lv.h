@@ -9,12 +9,13 @@
  * their own.  Connections are re-opened when libvirtd comes back.
  *
  * Errors: ERR_INSTANCE_NOT_FOUND for a domain that does not exist, ERR_HYPERVISOR_UNAVAILABLE when
- * the connection is broken, else ERR_LIBVIRT with kwargs "code" (VIR_ERR_* number) and "name".
+ * the connection is broken, else ERR_LIBVIRT with kwargs "code" (number) and "name"
+ * ("VIR_ERR_OPERATION_ABORTED").
  *
  * Thread-safety: a connection may be used from any thread; a domain too. */
 
 #include "base/err.h"
-#include "base/sync.h"
+#include "base/str.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,7 +27,15 @@ struct lv_domain;
 struct err *lv_init(void) MUST_CHECK;
 
 struct err *lv_connect(const char *uri, struct lv_conn **ret) MUST_CHECK;
+/* Not from an event's callback: it waits until none of this connection runs.  Domains may outlive
+ * it, but must not be used. */
 struct lv_conn *lv_conn_free(struct lv_conn *);
+static inline void lv_conn_freep(struct lv_conn **c)
+{
+    *c = lv_conn_free(*c);
+}
+/* Asks libvirtd nothing.  A broken connection is opened again by the next call that needs it, at
+ * most once a second. */
 bool lv_conn_is_alive(struct lv_conn *);
 
 /* ---- Host ---- */
@@ -56,6 +65,8 @@ enum lv_state {
     LV_NOSTATE, LV_RUNNING, LV_BLOCKED, LV_PAUSED, LV_SHUTDOWN, LV_SHUTOFF, LV_CRASHED,
     LV_PMSUSPENDED
 };
+/* Of the reasons that lv_domain_state gives (libvirt's numbers): gone to another host. */
+enum { LV_REASON_SHUTOFF_MIGRATED = 4 };
 struct err *lv_domain_by_uuid(struct lv_conn *, const char *uuid, struct lv_domain **ret)
     MUST_CHECK;
 struct lv_domain *lv_domain_free(struct lv_domain *);
@@ -141,5 +152,6 @@ struct lv_event {
     char alias[64];    /* DEVICE_* */
 };
 typedef void (*lv_event_fn)(const struct lv_event *, void *arg);
-/* Registers for all events of a connection. */
+/* Registers for all events of a connection.  After DISCONNECTED none come until a call (any, from
+ * a timer: lv_hostname) has opened the connection again; what happened meanwhile is lost. */
 struct err *lv_subscribe(struct lv_conn *, lv_event_fn, void *arg) MUST_CHECK;
