@@ -75,6 +75,7 @@ static void set_result(const struct conf *conf, struct libvirt_live_migrate_data
     libvirt_live_migrate_data_clear_supported_perf_events(md);
     libvirt_live_migrate_data_set_serial_listen_ports(md, json_object_new_array());
     libvirt_live_migrate_data_clear_bdms(md);
+    libvirt_live_migrate_data_clear_old_vol_attachment_ids(md);
     libvirt_live_migrate_data_set_wait_for_vif_plugged(
         md, conf->compute.live_migration_wait_for_vif_plug && has_vifs);
 }

@@ -10,6 +10,7 @@
  *
  * Thread-safety: pure functions. */
 
+#include "base/cpuset.h"
 #include "base/err.h"
 #include "base/jv.h"
 #include "base/str.h"
@@ -60,14 +61,13 @@ const struct guest_interface *guest_info_interface(const struct guest_info *, co
 
 /* ---- Rewriting ---- */
 
-/* NUMA placement on the destination (LibvirtLiveMigrateNUMAInfo).  JSON borrowed, NULL: not set. */
+/* NUMA placement on the destination (LibvirtLiveMigrateNUMAInfo).  Borrowed; NULL: not set. */
 struct guest_numa {
-    struct json_object *cpu_pins;      /* {"guest cpu": [host cpus]} */
-    struct json_object *cell_pins;     /* {"guest cell": [host nodes]} */
-    struct json_object *emulator_pins; /* [host cpus] */
-    struct json_object *sched_vcpus;   /* [guest cpus] */
+    struct json_object *cpu_pins;       /* {"guest cpu": [host cpus]} */
+    struct json_object *cell_pins;      /* {"guest cell": [host nodes]} */
+    const struct cpuset *emulator_pins; /* Host CPUs. */
+    const struct cpuset *sched_vcpus;   /* Guest CPUs; NULL: leave the scheduler alone. */
     int64_t sched_priority;
-    bool has_sched;
 };
 
 struct guest_rewrite {

@@ -64,27 +64,51 @@ struct lv_domain {
 
 /* ---- Errors ---- */
 
-#define CODE_NAMES(X)                                                                              \
-    X(INTERNAL_ERROR)                                                                              \
-    X(NO_SUPPORT) X(UNKNOWN_HOST) X(NO_CONNECT) X(INVALID_ARG) X(OPERATION_FAILED) X(XML_ERROR)    \
-        X(DOM_EXIST) X(OPERATION_DENIED) X(SYSTEM_ERROR) X(RPC) X(NO_DOMAIN) X(AUTH_FAILED)        \
-            X(OPERATION_INVALID) X(CONFIG_UNSUPPORTED) X(OPERATION_TIMEOUT)                        \
-                X(MIGRATE_PERSIST_FAILED) X(ARGUMENT_UNSUPPORTED) X(OPERATION_ABORTED)             \
-                    X(MIGRATE_UNSAFE) X(OPERATION_UNSUPPORTED) X(RESOURCE_BUSY) X(ACCESS_DENIED)   \
-                        X(CPU_INCOMPATIBLE) X(XML_INVALID_SCHEMA) X(MIGRATE_FINISH_OK)             \
-                            X(DEVICE_MISSING)
-
-static char *code_name(int code)
-{
-#define NAME(name)                                                                                 \
-    case VIR_ERR_##name:                                                                           \
-        return str_dup("VIR_ERR_" #name);
-    switch (code) {
-        CODE_NAMES(NAME)
-    default:
-        return str_printf("VIR_ERR_%d", code);
+#define CODE(name)                                                                                 \
+    {                                                                                              \
+        VIR_ERR_##name, "VIR_ERR_" #name                                                           \
     }
-#undef NAME
+static const struct {
+    int code;
+    const char *name;
+} codes[] = {
+    CODE(INTERNAL_ERROR),
+    CODE(NO_SUPPORT),
+    CODE(INVALID_ARG),
+    CODE(OPERATION_FAILED),
+    CODE(XML_ERROR),
+    CODE(DOM_EXIST),
+    CODE(OPERATION_DENIED),
+    CODE(SYSTEM_ERROR),
+    CODE(RPC),
+    CODE(NO_DOMAIN),
+    CODE(AUTH_FAILED),
+    CODE(OPERATION_INVALID),
+    CODE(CONFIG_UNSUPPORTED),
+    CODE(OPERATION_TIMEOUT),
+    CODE(MIGRATE_PERSIST_FAILED),
+    CODE(ARGUMENT_UNSUPPORTED),
+    CODE(OPERATION_ABORTED),
+    CODE(MIGRATE_UNSAFE),
+    CODE(OPERATION_UNSUPPORTED),
+    CODE(RESOURCE_BUSY),
+    CODE(ACCESS_DENIED),
+    CODE(CPU_INCOMPATIBLE),
+    CODE(XML_INVALID_SCHEMA),
+    CODE(MIGRATE_FINISH_OK),
+    CODE(DEVICE_MISSING),
+    CODE(NO_CONNECT),
+    CODE(UNKNOWN_HOST),
+};
+
+static const char *code_name(int code)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+        if (codes[i].code == code) {
+            return codes[i].name;
+        }
+    }
+    return "";
 }
 
 static struct err *unavailable(const char *why)
@@ -99,7 +123,6 @@ static struct err *last_error(virConnectPtr vir, const char *uuid)
     int code = last ? last->code : VIR_ERR_INTERNAL_ERROR;
     CLEANUP(freep)
     char *text = str_dup(last && last->message ? last->message : "libvirt did not say why");
-    CLEANUP(freep) char *name = code_name(code);
     CLEANUP(freep) char *number = str_printf("%d", code);
     struct err *e;
 
@@ -113,7 +136,7 @@ static struct err *last_error(virConnectPtr vir, const char *uuid)
     }
     e = err_msg(ERR_LIBVIRT, "%s", text);
     err_set(e, "code", number);
-    err_set(e, "name", name);
+    err_set(e, "name", code_name(code));
     return e;
 }
 

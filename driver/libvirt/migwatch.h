@@ -20,31 +20,31 @@
 enum migwatch_action {
     MIGWATCH_NONE,
     MIGWATCH_ABORT,    /* Call lv_abort_job(). */
-    MIGWATCH_POSTCOPY, /* Call lv_migrate_start_postcopy(). */
+    MIGWATCH_POSTCOPY, /* Call lv_migrate_start_postcopy(), then set is_postcopy if it worked. */
     MIGWATCH_PAUSE,    /* Suspend the guest so that copying can finish. */
     MIGWATCH_DOWNTIME, /* Call lv_migrate_set_max_downtime() with migwatch.downtime_ms. */
 };
 
 struct migwatch_conf {
     unsigned downtime_ms, downtime_steps, downtime_delay_s; /* live_migration_downtime* */
-    unsigned completion_timeout_s; /* Per GiB; 0: never. */
+    unsigned completion_timeout_s;  /* Per GiB; 0: never. */
     bool timeout_forces_completion; /* live_migration_timeout_action = force_complete */
     bool may_postcopy;
-    unsigned data_gib;              /* max(2, RAM) plus what disks are copied */
+    uint64_t data_bytes; /* max(2 GiB, RAM) plus what disks are copied */
 };
 
 struct migwatch {
     struct migwatch_conf conf;
     int64_t start_ms;
-    unsigned next_step;      /* Of the downtime ladder. */
-    unsigned downtime_ms;    /* What MIGWATCH_DOWNTIME asks for. */
-    bool has_acted;          /* The timeout's action was given. */
+    unsigned next_step;   /* Of the downtime ladder. */
+    unsigned downtime_ms; /* What is allowed now; after migwatch_init what to begin with. */
+    bool has_acted;       /* The timeout's action was given. */
     bool is_postcopy;
 };
 
 void migwatch_init(struct migwatch *, const struct migwatch_conf *, int64_t now_ms);
-/* Returns what to do now, given 'job' sampled at 'now_ms'.  Called again at once after
- * MIGWATCH_DOWNTIME, as more than one thing may be due. */
+/* Returns what to do now, given 'job' sampled at 'now_ms'; nothing unless libvirt's job runs.  To be
+ * called again until it returns MIGWATCH_NONE, as more than one thing may be due. */
 enum migwatch_action migwatch_step(struct migwatch *, const struct lv_job *job, int64_t now_ms);
 /* The operator forces completion: what that means under this configuration. */
-enum migwatch_action migwatch_force(struct migwatch *);
+enum migwatch_action migwatch_force(const struct migwatch *);
