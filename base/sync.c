@@ -80,6 +80,7 @@ struct cancel {
     struct cond changed;
     unsigned n_refs GUARDED_BY(m);
     bool is_set GUARDED_BY(m);
+    struct cancel_hook *hooks GUARDED_BY(m);
 };
 
 struct cancel *cancel_new(void)
@@ -125,6 +126,9 @@ void cancel_set(struct cancel *c)
     mutex_lock(&c->m);
     c->is_set = true;
     cond_broadcast(&c->changed);
+    for (struct cancel_hook *h = c->hooks; h; h = h->next) {
+        h->fn(h->arg);
+    }
     mutex_unlock(&c->m);
 }
 
@@ -166,4 +170,33 @@ bool cancel_sleep(struct cancel *c, int64_t ms)
     is_set = c->is_set;
     mutex_unlock(&c->m);
     return is_set;
+}
+
+void cancel_hook_add(struct cancel *c, struct cancel_hook *h)
+{
+    if (!c) {
+        return;
+    }
+    mutex_lock(&c->m);
+    h->next = c->hooks;
+    c->hooks = h;
+    if (c->is_set) {
+        h->fn(h->arg);
+    }
+    mutex_unlock(&c->m);
+}
+
+void cancel_hook_del(struct cancel *c, struct cancel_hook *h)
+{
+    if (!c) {
+        return;
+    }
+    mutex_lock(&c->m);
+    for (struct cancel_hook **p = &c->hooks; *p; p = &(*p)->next) {
+        if (*p == h) {
+            *p = h->next;
+            break;
+        }
+    }
+    mutex_unlock(&c->m);
 }

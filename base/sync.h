@@ -76,3 +76,15 @@ void cancel_set(struct cancel *);
 bool cancel_is_set(struct cancel *);
 /* Sleeps; true if cancelled before the time was over. */
 bool cancel_sleep(struct cancel *, int64_t ms);
+
+/* For those that sleep elsewhere: 'fn' runs on the thread that sets the token, under its lock, or at
+ * once if it is set already; so it may only take locks below 'cancel'. */
+struct cancel_hook {
+    void (*fn)(void *arg);
+    void *arg;
+    struct cancel_hook *next;
+};
+/* The hook is the caller's and lives until it is removed; a NULL token is never set. */
+void cancel_hook_add(struct cancel *, struct cancel_hook *);
+/* When it returns, fn does not run and will not. */
+void cancel_hook_del(struct cancel *, struct cancel_hook *);
