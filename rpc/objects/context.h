@@ -2,9 +2,9 @@
 
 /* The request context: who asked, under which request id, with which token.
  *
- * It arrives flattened in an RPC message (keys "_context_*") and is forwarded unchanged on every call
- * made for that request: conductor finds the InstanceAction by the request id, so losing it breaks
- * action events.  Unknown keys are kept.  Immutable and reference-counted.
+ * It arrives flattened in an RPC message (keys "_context_*") and is forwarded unchanged on every
+ * call made for that request: conductor finds the InstanceAction by the request id, so losing it
+ * breaks action events.  Unknown keys are kept.  Immutable and reference-counted.
  *
  * Source: nova/context.py RequestContext.from_dict/to_dict, oslo.context.
  *
