@@ -43,7 +43,8 @@ struct err *network_refresh(struct node *node, const struct rctx *ctx, struct in
         instance_info_cache_set_instance_uuid(cache, instance_uuid(inst));
         instance_set_info_cache(inst, cache);
     }
-    TRY(neutron_network_model(node->neutron, instance_uuid(inst), old, bridge, &model));
+    TRY(neutron_network_model(node->neutron, instance_uuid(inst), instance_project_id(inst), old,
+                              bridge, &model));
     CLEANUP(freep) char *text = jv_text(model);
 
     TRY(vif_list_parse(text, ret));

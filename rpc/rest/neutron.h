@@ -15,9 +15,14 @@
 struct neutron;
 
 struct neutron *neutron_new(struct rest_session *) MUST_CHECK;
+/* Takes NULL; returns NULL.  The session stays the caller's and must outlive it. */
 struct neutron *neutron_free(struct neutron *);
+static inline void neutron_freep(struct neutron **p)
+{
+    *p = neutron_free(*p);
+}
 
-/* Whether an extension is there (cached for 600 s): "binding-extended". */
+/* Whether an extension is there: "binding-extended".  The list is kept for 600 s. */
 struct err *neutron_has_extension(struct neutron *, const char *alias, bool *ret) MUST_CHECK;
 
 /* Ports of a server: JSON array of ports. */
@@ -34,24 +39,28 @@ struct err *neutron_networks(struct neutron *, const struct strv *ids, struct js
     MUST_CHECK;
 struct err *neutron_subnets(struct neutron *, const struct strv *ids, struct json_object **ret)
     MUST_CHECK;
+/* Of one port; none where neutron has no routers. */
 struct err *neutron_floating_ips(struct neutron *, const char *port_id, struct json_object **ret)
     MUST_CHECK;
 
 /* The binding of a port on a host; ERR_NOT_FOUND if there is none. */
 struct err *neutron_binding_get(struct neutron *, const char *port_id, const char *host,
                                 struct json_object **ret) MUST_CHECK;
-/* Makes a host's binding the active one.  Already active, or 409, is success.  An answer of 5xx is
- * checked by reading the binding before it counts as a failure.  ERR_NOT_FOUND: no such binding;
- * ERR_PORT_BINDING_ACTIVATION: anything else. */
+/* Makes a host's binding the active one.  Already active, or 409, is success.  After an answer of
+ * 5xx, or none, the binding is read: ACTIVE is success, otherwise it is tried again, 3 times, 200
+ * ms apart.  ERR_NOT_FOUND: no such binding; ERR_PORT_BINDING_ACTIVATION: anything else. */
 struct err *neutron_binding_activate(struct neutron *, const char *port_id, const char *host)
     MUST_CHECK;
 /* No such binding is no error. */
 struct err *neutron_binding_delete(struct neutron *, const char *port_id, const char *host)
     MUST_CHECK;
 
-/* The whole network model of a server as Nova keeps it in its info cache: JSON array of VIFs
- * (contract: objects.md 2.7, vif.md 6.1).  'old', which may be NULL, is the present model: its order
- * and its unknown keys are kept. */
-struct err *neutron_network_model(struct neutron *, const char *device_id, struct json_object *old,
+/* The whole network model of a server as Nova keeps it in its info cache: JSON array of VIFs, built
+ * by rpc/rest/netmodel.h.  The project is the server's: anybody may write a server's id into a port
+ * of his own.  'old', which may be NULL, is the present model: its order, its unknown keys and what
+ * it says of preserve_on_delete are kept.  Ports that neutron no longer has are dropped, those that
+ * 'old' does not have come last. */
+struct err *neutron_network_model(struct neutron *, const char *device_id,
+                                  const char *project_id_or_null, struct json_object *old,
                                   const char *integration_bridge, struct json_object **ret)
     MUST_CHECK;
