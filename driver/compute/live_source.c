@@ -43,7 +43,6 @@ struct live {
     struct strv volumes;
     bool is_block;
     int64_t started_ms, progress_ms;
-    atomic_bool *progress_is_out; /* Shared with the task that saves it. */
 };
 
 /* ---- Saves that must not get lost ---- */
@@ -184,14 +183,13 @@ struct progress {
     struct migration *migration;
     struct instance *inst;
     struct move *move;
-    atomic_bool *is_out;
 };
 
 static void progress_free(void *arg)
 {
     struct progress *p = arg;
 
-    atomic_store(p->is_out, false);
+    move_progress_end(p->move);
     migration_free(p->migration);
     instance_free(p->inst);
     rctx_free(p->ctx);
@@ -217,7 +215,10 @@ static void save_progress(struct live *lm, const struct lv_job *j)
     struct progress *p;
     int64_t percent = j->data_total ? 100 - (int64_t)(j->data_remaining * 100 / j->data_total) : 0;
 
-    if (atomic_exchange(lm->progress_is_out, true)) {
+    struct move *mv = moves_find(lm->node->moves, instance_uuid(lm->inst));
+
+    if (!mv || !move_progress_begin(mv)) {
+        move_free(mv);
         return;
     }
     p = NEW(struct progress);
@@ -225,12 +226,7 @@ static void save_progress(struct live *lm, const struct lv_job *j)
                            .ctx = rctx_ref(lm->ctx),
                            .migration = migration_new(),
                            .inst = instance_new(),
-                           .move = moves_find(lm->node->moves, instance_uuid(lm->inst)),
-                           .is_out = lm->progress_is_out};
-    if (!p->move) {
-        progress_free(p);
-        return;
-    }
+                           .move = mv};
     migration_set_id(p->migration, migration_id(lm->migration));
     migration_set_uuid(p->migration, migration_uuid(lm->migration));
     ovo_reset_changes(migration_ovo(p->migration), /* is_recursive= */ false);
@@ -741,7 +737,6 @@ struct err *compute_live_migration(struct node *node, const struct rctx *ctx,
     atomic_init(&lm->activation->n_refs, 1);
     lm->activation->node = node;
     lm->activation->move = moves_find(node->moves, instance_uuid(lm->inst));
-    lm->progress_is_out = NEW(atomic_bool);
     log_info(LOG_MIGRATE, "live migration to %s queued", a->dest);
     task_submit(node->tasks, LANE_MIGRATE, /* key= */ NULL, "live migration", live_task, live_free,
                 lm);

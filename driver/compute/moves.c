@@ -23,6 +23,7 @@ struct move {
     struct migrate_job *job;
     struct lv_job sample;
     enum once_state once;
+    bool is_saving_progress;
     UT_hash_handle hh;
 };
 
@@ -273,6 +274,23 @@ void move_sample(struct move *mv, const struct lv_job *job)
     mutex_unlock(&mv->m);
 }
 
+bool move_progress_begin(struct move *mv)
+{
+    mutex_lock(&mv->m);
+    bool may = !mv->is_saving_progress;
+
+    mv->is_saving_progress = true;
+    mutex_unlock(&mv->m);
+    return may;
+}
+
+void move_progress_end(struct move *mv)
+{
+    mutex_lock(&mv->m);
+    mv->is_saving_progress = false;
+    mutex_unlock(&mv->m);
+}
+
 struct err *move_abort(struct move *mv, enum move_abort *ret)
 {
     struct err *e = NULL;
@@ -293,7 +311,7 @@ struct err *move_abort(struct move *mv, enum move_abort *ret)
         if (mv->job) {
             e = migrate_abort(mv->job);
         } else {
-            mv->is_aborted = true; /* Between the phases: the copy will not start. */
+            cancel_set(mv->cancel); /* The job is not there yet: it sees this when it is. */
         }
         *ret = MOVE_ABORT_STOPPED;
         break;

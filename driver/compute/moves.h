@@ -66,6 +66,9 @@ void move_set_job(struct move *, struct migrate_job *);
 void move_event(struct move *, const struct lv_event *);
 /* Keeps the last sample for novashimctl. */
 void move_sample(struct move *, const struct lv_job *);
+/* One save of progress at a time: false while another is under way. */
+bool move_progress_begin(struct move *);
+void move_progress_end(struct move *);
 
 enum move_abort {
     MOVE_ABORT_DROPPED,  /* It was queued: the caller undoes what the control plane did. */
