@@ -267,7 +267,9 @@ static bool end_locked(struct task_pool *pool, struct lane_state *lane, pthread_
     pool->has_ended = true;
     pool->ended = pthread_self();
     lane->n_threads--;
-    cond_signal(&lane->work); /* This thread may have taken the signal that was for a task. */
+    if (lane->queue) {
+        cond_signal(&lane->work); /* This thread may have taken the signal that was for a task. */
+    }
     if (--pool->n_threads == 0) {
         cond_broadcast(&pool->changed);
     }
