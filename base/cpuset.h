@@ -9,8 +9,8 @@
  * Ownership: a set owns its memory; all zero is the empty set.  Thread-safety: none of its own. */
 
 #include "base/err.h"
+#include "base/jv.h"
 
-#include <json-c/json.h>
 #include <stdbool.h>
 #include <stddef.h>
 

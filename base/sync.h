@@ -77,8 +77,8 @@ bool cancel_is_set(struct cancel *);
 /* Sleeps; true if cancelled before the time was over. */
 bool cancel_sleep(struct cancel *, int64_t ms);
 
-/* For those that sleep elsewhere: 'fn' runs on the thread that sets the token, under its lock, or at
- * once if it is set already; so it may only take locks below 'cancel'. */
+/* For those that sleep elsewhere: 'fn' runs on the thread that sets the token, under its lock, or
+ * at once if it is set already; so it may only take locks below 'cancel'. */
 struct cancel_hook {
     void (*fn)(void *arg);
     void *arg;

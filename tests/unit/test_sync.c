@@ -102,6 +102,35 @@ static void setting_wakes_all_sleepers(void **state)
     }
 }
 
+static void count(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+static void a_hook_runs_when_the_token_is_set_or_was(void **state)
+{
+    CLEANUP(cancel_freep) struct cancel *c = cancel_new();
+    unsigned n_early = 0, n_removed = 0, n_late = 0;
+    struct cancel_hook early = {.fn = count, .arg = &n_early};
+    struct cancel_hook removed = {.fn = count, .arg = &n_removed};
+    struct cancel_hook late = {.fn = count, .arg = &n_late};
+
+    (void)state;
+    cancel_hook_add(c, &early);
+    cancel_hook_add(c, &removed);
+    cancel_hook_del(c, &removed);
+    assert_int_equal(n_early, 0);
+    cancel_set(c);
+    cancel_hook_add(c, &late);
+    assert_int_equal(n_early, 1);
+    assert_int_equal(n_removed, 0);
+    assert_int_equal(n_late, 1);
+    cancel_hook_del(c, &early);
+    cancel_hook_del(c, &late);
+    cancel_hook_add(NULL, &late);
+    cancel_hook_del(NULL, &late);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +140,7 @@ int main(void)
         cmocka_unit_test(a_token_stays_set),
         cmocka_unit_test(a_reference_outlives_the_first_owner),
         cmocka_unit_test(setting_wakes_all_sleepers),
+        cmocka_unit_test(a_hook_runs_when_the_token_is_set_or_was),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
