@@ -200,11 +200,13 @@ def wait_idle(name, limit=60):
 
 def create(name, number, host=None, image='guest', flavor='lab.small', vnic='normal',
            network='flat', limit=120, want='ACTIVE'):
-    """A server with one port; on `flat` it answers ping at 10.98.0.NUMBER."""
+    """A server with one port; on `flat` it answers ping at 10.98.0.NUMBER.  vnic `tap` is a
+    normal port that is no vhost-user one even where OVS has DPDK."""
     number = int(number)
     net = call('network', 'GET', f'/networks?name={network}')['networks'][0]['id']
-    port = {'network_id': net, 'name': name, 'mac_address': f'fa:16:3e:00:00:{number:02x}',
-            'binding:vnic_type': vnic}
+    port = {'network_id': net, 'name': f'{name}-tap' if vnic == 'tap' else name,
+            'mac_address': f'fa:16:3e:00:00:{number:02x}',
+            'binding:vnic_type': 'normal' if vnic == 'tap' else vnic}
     if network == 'flat':
         port['fixed_ips'] = [{'ip_address': f'10.98.0.{number}'}]
     port = call('network', 'POST', '/ports', {'port': port})['port']['id']
@@ -231,8 +233,9 @@ def delete(name, limit=90):
             if time.time() > end:
                 raise Failed(f'{name}: not gone {limit} s after its deletion')
             time.sleep(.2)
-    for port in call('network', 'GET', f'/ports?name={name}')['ports']:
-        request('network', 'DELETE', f'/ports/{port["id"]}')
+    for port in call('network', 'GET', '/ports')['ports']:
+        if port['name'] == name or port['name'].startswith(f'{name}-'):
+            request('network', 'DELETE', f'/ports/{port["id"]}')
 
 
 def action(name, body, **kw):

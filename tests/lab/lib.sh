@@ -98,15 +98,17 @@ kill9() {
     rm -f "$RUN/$1.pid"
 }
 
-# sweep control|HOST: kills what pidfiles do not know (any more).  Control plane daemons carry
-# NOVASHIM_LAB in their environment; whatever runs in a host sees the host's /run/lab-host.
+# sweep control|HOST: kills what pidfiles do not know (any more).  Whatever runs in a host sees
+# the host's /run/lab-host; control plane daemons carry NOVASHIM_LAB in their environment, or
+# write to a log of the lab if they have overwritten it with a process title.
 sweep() {
     local what=$1 p pids i
     for i in 1 2 3 4 5 6; do
         pids=
         for p in /proc/[0-9]*; do
             if [ "$what" = control ]; then
-                grep -qzxF "NOVASHIM_LAB=$RUN" "$p/environ" 2>/dev/null || continue
+                grep -qzxF "NOVASHIM_LAB=$RUN" "$p/environ" 2>/dev/null ||
+                    case $(readlink "$p/fd/1") in "$LOG"/*) ;; *) continue ;; esac
                 [ -e "$p/root/run/lab-host" ] && continue
             else
                 [ "$(cat "$p/root/run/lab-host" 2>/dev/null)" = "$RUN $what" ] || continue
