@@ -34,6 +34,7 @@ struct mq {
     char *name;                   /* As the broker shows it. */
     bool is_readable;             /* The socket may have something. */
     int64_t heartbeat_ms;         /* 0: none. */
+    int64_t beat_due_ms;          /* When we send the next one. */
     struct mq_event partial;      /* A message that is being read; MQ_NONE if none is. */
     uint64_t partial_size;        /* What its header said. */
     bool has_header;
@@ -321,6 +322,7 @@ struct err *mq_connect(struct mq *m, const struct url_host *host)
         mq_disconnect(m, /* is_orderly= */ false);
     }
     m->is_readable = true;
+    m->beat_due_ms = clock_ms() + m->heartbeat_ms / 2;
     return e;
 }
 
@@ -681,23 +683,33 @@ struct err *mq_next(struct mq *m, struct mq_event *ret)
     return NULL;
 }
 
-/* How long poll() may sleep.  The library looks at its heartbeat timers only when it is called. */
-static int poll_timeout(const struct mq *m, int64_t until_ms)
-{
-    int64_t now = clock_ms(), ms = until_ms == INT64_MAX ? -1 : MAX(until_ms - now, (int64_t)0);
-
-    if (m->conn && m->heartbeat_ms && (ms < 0 || ms > m->heartbeat_ms / 2)) {
-        ms = m->heartbeat_ms / 2;
-    }
-    return (int)MIN(ms, (int64_t)INT32_MAX);
-}
-
-MUST_CHECK static struct err *send_heartbeat(struct mq *m)
+/* Twice as often as agreed.  The library looks at its own timers when it is asked to read, which
+ * is how a silent broker is found out. */
+MUST_CHECK static struct err *beat(struct mq *m)
 {
     amqp_frame_t f = {.frame_type = AMQP_FRAME_HEARTBEAT};
+    int64_t now = clock_ms();
 
+    if (!m->conn || !m->heartbeat_ms || now < m->beat_due_ms) {
+        return NULL;
+    }
+    m->beat_due_ms = now + m->heartbeat_ms / 2;
     m->is_readable = true;
-    return m->heartbeat_ms ? check(m, amqp_send_frame(m->conn, &f)) : NULL;
+    return check(m, amqp_send_frame(m->conn, &f));
+}
+
+static int poll_timeout(const struct mq *m, int64_t until_ms)
+{
+    int64_t left;
+
+    if (m->conn && m->heartbeat_ms) {
+        until_ms = MIN(until_ms, m->beat_due_ms);
+    }
+    if (until_ms == INT64_MAX) {
+        return -1;
+    }
+    left = until_ms - clock_ms();
+    return (int)MAX(MIN(left, (int64_t)INT32_MAX), (int64_t)0);
 }
 
 struct err *mq_wait(struct mq *m, int wake_fd, int64_t until_ms)
@@ -705,13 +717,11 @@ struct err *mq_wait(struct mq *m, int wake_fd, int64_t until_ms)
     struct pollfd fds[] = {{.fd = wake_fd, .events = POLLIN},
                            {.fd = m->conn ? amqp_get_sockfd(m->conn) : -1, .events = POLLIN}};
     uint64_t count;
-    int n;
 
     if (m->conn && has_buffered(m)) {
         return NULL;
     }
-    n = poll(fds, ARRAY_SIZE(fds), poll_timeout(m, until_ms));
-    if (n < 0 && errno != EINTR) {
+    if (poll(fds, ARRAY_SIZE(fds), poll_timeout(m, until_ms)) < 0 && errno != EINTR) {
         return err_errno(errno, "waiting for the broker");
     }
     if (fds[0].revents && read(wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN) {
@@ -720,7 +730,7 @@ struct err *mq_wait(struct mq *m, int wake_fd, int64_t until_ms)
     if (fds[1].revents) {
         m->is_readable = true;
     }
-    return n == 0 && m->conn ? send_heartbeat(m) : NULL;
+    return beat(m);
 }
 
 void mq_thread_start(pthread_t *t, const char *name, void *(*fn)(void *), void *arg)

@@ -189,13 +189,13 @@ size_t mq_queue_args(const struct mq_options *o, enum mq_queue_kind kind,
         if (o->rabbit_quorum_delivery_limit) {
             ret[n++] = (struct mq_arg){"x-delivery-limit", NULL, o->rabbit_quorum_delivery_limit};
         }
-        if (o->rabbit_quorum_max_memory_length) {
+        if (o->rabbit_quroum_max_memory_length) {
             ret[n++] =
-                (struct mq_arg){"x-max-in-memory-length", NULL, o->rabbit_quorum_max_memory_length};
+                (struct mq_arg){"x-max-in-memory-length", NULL, o->rabbit_quroum_max_memory_length};
         }
-        if (o->rabbit_quorum_max_memory_bytes) {
+        if (o->rabbit_quroum_max_memory_bytes) {
             ret[n++] =
-                (struct mq_arg){"x-max-in-memory-bytes", NULL, o->rabbit_quorum_max_memory_bytes};
+                (struct mq_arg){"x-max-in-memory-bytes", NULL, o->rabbit_quroum_max_memory_bytes};
         }
     }
     if (kind != MQ_QUEUE_TOPIC && o->rabbit_transient_queues_ttl) {

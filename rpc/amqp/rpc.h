@@ -8,11 +8,11 @@
  *
  * Thread-safety: rpc_start and rpc_stop from the main thread. */
 
-#include "base/conf.h"
 #include "base/err.h"
 #include "rpc/amqp/client.h"
 #include "rpc/amqp/server.h"
 
+struct conf_holder;
 struct rpc;
 
 /* Reads transport_url and [oslo_messaging_rabbit].  Connects in the background: client calls work
