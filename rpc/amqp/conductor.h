@@ -5,9 +5,15 @@
  * Source: nova/conductor/manager.py object_action, object_class_action_versions,
  * object_backport_versions; nova/conductor/rpcapi.py.
  *
- * Only changed fields are written; what conductor changed comes back and is merged, and the object's
- * changes are then what conductor says.  The release of the control plane decides which object
- * versions are spoken (Zed's unless told otherwise).
+ * Only changed fields are written; what conductor changed comes back and is merged, and the
+ * object's changes are then what conductor says.  The release of the control plane decides which
+ * object versions are spoken (Zed's unless told otherwise).
+ *
+ * A call that failed because of conductor's database (deadlock, lost connection) is made again up
+ * to three times; creating something only after a deadlock, which is known to have left nothing.
+ *
+ * Errors: what Nova raises (ERR_INSTANCE_NOT_FOUND, ERR_UNEXPECTED_TASK_STATE, ...), those of
+ * rpc_call, and ERR_PARSE for answers that are not what they should be.
  *
  * Thread-safety: calls from any thread; an object belongs to one thread at a time. */
 
@@ -20,7 +26,14 @@ struct conductor;
 
 struct conductor *conductor_new(struct rpc_client *) MUST_CHECK;
 struct conductor *conductor_free(struct conductor *);
+static inline void conductor_freep(struct conductor **p)
+{
+    *p = conductor_free(*p);
+}
 
+/* Asks conductor which release it is of, and speaks its versions from now on (ovo_set_release).
+ * Once, at the start: conductor logs an error for it. */
+struct err *conductor_detect_release(struct conductor *, const struct rctx *) MUST_CHECK;
 /* baseapi ping: ERR_TIMEOUT if conductor does not answer in time. */
 struct err *conductor_ping(struct conductor *, const struct rctx *, int64_t timeout_ms) MUST_CHECK;
 
@@ -28,8 +41,10 @@ struct err *conductor_ping(struct conductor *, const struct rctx *, int64_t time
  * NULL and are consumed; ret may be NULL.  Merges the updates into obj. */
 struct err *conductor_object_action(struct conductor *, const struct rctx *, struct ovo *obj,
                                     const char *method, struct json_object *args,
-                                    struct json_object *kwargs, struct json_object **ret) MUST_CHECK;
-/* A class method; the result is decoded as an object of class 'ret_class' (NULL result: *ret NULL). */
+                                    struct json_object *kwargs, struct json_object **ret)
+    MUST_CHECK;
+/* A class method; the result is decoded as an object of class 'ret_class' (NULL result: *ret NULL).
+ */
 struct err *conductor_class_action(struct conductor *, const struct rctx *,
                                    const struct ovo_class *, const char *method,
                                    struct json_object *args, struct json_object *kwargs,
@@ -39,20 +54,22 @@ struct err *conductor_class_action_json(struct conductor *, const struct rctx *,
                                         const struct ovo_class *, const char *method,
                                         struct json_object *args, struct json_object *kwargs,
                                         struct json_object **ret) MUST_CHECK;
-/* An object from a peer that is newer than ours, made older by conductor. */
+/* An object from a peer that is newer than ours, made older by conductor. 'objinst' is lent. */
 struct err *conductor_backport(struct conductor *, const struct rctx *, struct json_object *objinst,
                                const struct ovo_class *, struct json_object **ret) MUST_CHECK;
 
-/* ---- What a compute service does with them, typed.  Nullable results are NULL when absent. ---- */
+/* ---- What a compute service does with them, typed.  Nullable results are NULL when absent. ----
+ */
 
 /* Which task states Instance.save may find: NULL-terminated list of names, where "" stands for no
- * task state.  NULL: any. */
+ * task state.  NULL: any.  Conductor looks only if a field of the instance's own record changes. */
 struct err *instance_save(struct conductor *, const struct rctx *, struct instance *,
                           const char *const *expected_task_states) MUST_CHECK;
 struct err *instance_refresh(struct conductor *, const struct rctx *, struct instance *) MUST_CHECK;
 struct err *instance_get(struct conductor *, const struct rctx *, const char *uuid,
                          const char *const *expected_attrs, struct instance **ret) MUST_CHECK;
-/* Loads fields that are not set yet. */
+/* Loads fields that are not set yet; no call if all are.  ERR_OBJECT_ACTION if conductor did not
+ * send one of them. */
 struct err *instance_load(struct conductor *, const struct rctx *, struct instance *,
                           const char *const *attrs) MUST_CHECK;
 struct err *instance_drop_migration_context(struct conductor *, const struct rctx *,
@@ -95,7 +112,8 @@ struct err *compute_node_get(struct conductor *, const struct rctx *, const char
 struct err *compute_node_get_first(struct conductor *, const struct rctx *, const char *host,
                                    struct compute_node **ret) MUST_CHECK;
 struct err *compute_node_get_by_nodename(struct conductor *, const struct rctx *,
-                                         const char *nodename, struct compute_node **ret) MUST_CHECK;
+                                         const char *nodename, struct compute_node **ret)
+    MUST_CHECK;
 struct err *compute_node_list_by_host(struct conductor *, const struct rctx *, const char *host,
                                       struct compute_node_list **ret) MUST_CHECK;
 struct err *compute_node_create(struct conductor *, const struct rctx *, struct compute_node *)
@@ -136,8 +154,7 @@ struct err *migration_context_by_instance(struct conductor *, const struct rctx 
 struct err *action_event_start(struct conductor *, const struct rctx *, const char *instance_uuid,
                                const char *event, const char *host) MUST_CHECK;
 struct err *action_event_finish(struct conductor *, const struct rctx *, const char *instance_uuid,
-                                const char *event, const char *host, const struct err *exc)
-    MUST_CHECK;
+                                const char *event, const struct err *exc) MUST_CHECK;
 /* InstanceFault from an error: message at most 255 bytes and without our paths; details only for
  * unexpected errors. */
 struct err *instance_fault_create(struct conductor *, const struct rctx *,

@@ -226,14 +226,13 @@ struct ovo *ovo_dup(const struct ovo *from)
     return o;
 }
 
-void ovo_copy_field(struct ovo *o, const struct ovo *from, unsigned field)
+void ovo_load(struct ovo *o, const struct ovo *fresh)
 {
-    assert(o->cls == from->cls && o != from);
-    if (ovo_has(from, field)) {
-        copy_value(o, from, field);
-        ovo_bit_put(o, OVO_BIT_CHANGED, field, true);
-    } else {
-        ovo_unset(o, field);
+    assert(o->cls == fresh->cls);
+    for (unsigned i = 0; i < o->cls->n_fields; i++) {
+        if (!ovo_bit(o, OVO_BIT_SET, i) && ovo_bit(fresh, OVO_BIT_SET, i)) {
+            copy_value(o, fresh, i);
+        }
     }
 }
 

@@ -138,9 +138,9 @@ bool ovo_is_equal(const struct ovo *, const struct ovo *, const char *const *ign
 
 bool ovo_has_changes(const struct ovo *);
 void ovo_reset_changes(struct ovo *, bool is_recursive);
-/* Copies the value (or the lack of it) of a field from an object of the same class; it counts as
+/* Gives 'o' the fields that it lacks and a fresh copy of the same record has; they do not count as
  * changed. */
-void ovo_copy_field(struct ovo *, const struct ovo *from, unsigned field);
+void ovo_load(struct ovo *o, const struct ovo *fresh);
 
 /* ---- Fields by index: what the accessors are made of. ---- */
 
