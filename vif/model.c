@@ -207,8 +207,7 @@ struct err *vif_destination(const struct vif *source, const char *vif_type, cons
                             const char *profile_json, const char *vif_details_json, struct vif *ret)
 {
     CLEANUP(jv_putp)
-    struct json_object *json = jv_dup(source->json),
-                       *profile = NULL, *details = NULL;
+    struct json_object *json = jv_dup(source->json), *profile = NULL, *details = NULL;
 
     TRY_CTX(parse_dict(profile_json, "binding profile", &profile), "of port %s", source->id);
     TRY_CTX(parse_dict(vif_details_json, "binding details", &details), "of port %s", source->id);

@@ -378,6 +378,15 @@ static struct err *plan_confirm(const struct ovs_row *root, const struct ovs_row
     return plan(ret, OVSPLAN_WAIT);
 }
 
+/* A bridge's own port is not ours to move or remove. */
+static struct err *check_not_bridge(const struct ovscache *c, const char *name)
+{
+    return ovscache_find(c, OVS_TABLE_BRIDGE, name)
+               ? err_msg(ERR_VIF_PLUG, "a port cannot be named %s: Open vSwitch has such a bridge",
+                         name)
+               : NULL;
+}
+
 struct err *ovsplan_ensure_port(const struct ovscache *c, const void *what, int64_t wait_cfg,
                                 struct ovsplan *ret)
 {
@@ -392,6 +401,7 @@ struct err *ovsplan_ensure_port(const struct ovscache *c, const void *what, int6
     if (is_behind(root, wait_cfg)) {
         return plan(ret, OVSPLAN_WAIT);
     }
+    TRY(check_not_bridge(c, spec->name));
     if (!port != !interface || (port && !ovs_row_set_has(port, "interfaces", interface->uuid))) {
         return err_msg(ERR_VIF_PLUG, "Open vSwitch has port and interface %s apart: part of a bond",
                        spec->name);
@@ -424,6 +434,7 @@ struct err *ovsplan_remove_port(const struct ovscache *c, const void *what, int6
         return plan(ret, OVSPLAN_DONE); /* A port lives only in a bridge. */
     }
     TRY(need_root(c, &root));
+    TRY(check_not_bridge(c, what));
     if (is_behind(root, wait_cfg)) {
         return plan(ret, OVSPLAN_WAIT);
     }

@@ -17,8 +17,8 @@
 
 #define ROOT(next, cur)                                                                            \
     "\"Open_vSwitch\": {\"" ROOT_ID "\": {\"new\": {\"next_cfg\": " next ", \"cur_cfg\": " cur "}" \
-                                                                                               "}" \
-                                                                                               "}"
+    "}"                                                                                            \
+    "}"
 #define BRIDGE(id, name, ports)                                                                    \
     "\"" id "\": {\"new\": {\"name\": \"" name "\", \"ports\": " ports "}}"
 #define BRIDGES(rows) ", \"Bridge\": {" rows "}"
@@ -259,6 +259,16 @@ static void a_member_of_a_bond_is_refused(void **state)
     assert_says(ovsplan_ensure_port, "{" ROOT("1", "1") RIGHT("") "}", &spec, -1, "error:");
 }
 
+static void a_bridges_own_port_is_not_touched(void **state)
+{
+    static const char database[] = "{" ROOT("1", "1") BRIDGES(BRIDGE(BRIDGE_ID, "vhu1", MY_PORT))
+        PORT_ROW RIGHT(", \"ofport\": 1") "}";
+
+    (void)state;
+    assert_says(ovsplan_ensure_port, database, &spec, -1, "error: a port cannot be named vhu1");
+    assert_says(ovsplan_remove_port, database, "vhu1", -1, "error: a port cannot be named vhu1");
+}
+
 static void an_empty_database_is_an_error(void **state)
 {
     const struct ovs_bridge_spec bridge = {.name = "br-int"};
@@ -314,6 +324,7 @@ int main(void)
         cmocka_unit_test(a_port_without_a_number_and_without_an_error_is_waited_for),
         cmocka_unit_test(a_tap_need_not_exist_yet),
         cmocka_unit_test(a_member_of_a_bond_is_refused),
+        cmocka_unit_test(a_bridges_own_port_is_not_touched),
         cmocka_unit_test(an_empty_database_is_an_error),
         cmocka_unit_test(a_port_is_removed_from_whatever_bridge_has_it),
         cmocka_unit_test(a_bridge_is_made_and_removed_once),
