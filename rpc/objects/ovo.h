@@ -18,6 +18,10 @@
  * Versions: same major, any minor is read.  An object keeps the version that it came with; fields
  * that are later than it are not sent, and those that we do not know are kept and sent on.
  *
+ * Reading is strict about types, and bounded: no class contains itself, so objects nest as deep as
+ * the tables do and no deeper.  Values of enumerations are not checked, since later releases add
+ * some.
+ *
  * Source: oslo_versionedobjects/base.py and fields.py, nova/objects/base.py.
  *
  * Ownership: an object owns what is in it; getters lend.  Strings given to setters are copied,
@@ -32,8 +36,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define OVO_MAX_DEPTH 16 /* Objects in objects; a request spec needs 8. */
 
 /* Flags of a field. */
 #define OVO_NULLABLE     0x01

@@ -16,8 +16,9 @@
 #define KEY_DATA      "nova_object.data"
 #define KEY_CHANGES   "nova_object.changes"
 
+/* Recurses as deep as classes contain each other, which no class does with itself. */
 static struct err *decode_object(struct json_object *json, const struct ovo_class *cls,
-                                 unsigned depth, struct ovo **ret) MUST_CHECK;
+                                 struct ovo **ret) MUST_CHECK;
 
 bool ovo_is_wire_form(struct json_object *json)
 {
@@ -271,7 +272,7 @@ static bool decode_strs(struct json_object *v, struct strv *strs)
 }
 
 static struct err *decode_objects(struct json_object *v, const struct ovo_class *cls,
-                                  unsigned depth, struct ovo_list *list)
+                                  struct ovo_list *list)
 {
     if (!json_object_is_type(v, json_type_array)) {
         return err_msg(ERR_PARSE, "%s, not %s", json_type_to_name(json_object_get_type(v)),
@@ -280,14 +281,14 @@ static struct err *decode_objects(struct json_object *v, const struct ovo_class 
     for (size_t i = 0; i < json_object_array_length(v); i++) {
         struct ovo *item;
 
-        TRY(decode_object(json_object_array_get_idx(v, i), cls, depth, &item));
+        TRY(decode_object(json_object_array_get_idx(v, i), cls, &item));
         ovo_list_append(list, item);
     }
     return NULL;
 }
 
 /* Fills a value, which stays consistent (half filled) on an error. */
-static struct err *decode_value(struct json_object *v, const struct ovo_field *f, unsigned depth,
+static struct err *decode_value(struct json_object *v, const struct ovo_field *f,
                                 union ovo_value *ret)
 {
     bool is_good = true;
@@ -296,10 +297,10 @@ static struct err *decode_value(struct json_object *v, const struct ovo_field *f
     case OVO_STORE_STR:
         return decode_str(v, f->type, &ret->str);
     case OVO_STORE_OBJ:
-        return decode_object(v, f->nested, depth, &ret->obj);
+        return decode_object(v, f->nested, &ret->obj);
     case OVO_STORE_OBJS:
         ret->list = NEW(struct ovo_list);
-        return decode_objects(v, f->nested, depth, ret->list);
+        return decode_objects(v, f->nested, ret->list);
     case OVO_STORE_INT_SET:
         ret->set = NEW(struct cpuset);
         return cpuset_from_json(v, ret->set);
@@ -343,13 +344,13 @@ static struct err *at_field(struct err *e, const struct ovo *o, const char *fiel
     return err_msg(ERR_PARSE, "%s.%s: %s", o->cls->name, field, err_message(e));
 }
 
-static struct err *decode_field(struct ovo *o, unsigned i, struct json_object *v, unsigned depth)
+static struct err *decode_field(struct ovo *o, unsigned i, struct json_object *v)
 {
     const struct ovo_field *f = &o->cls->fields[i];
     union ovo_value *value = ovo_value_begin(o, i);
 
     if (v) {
-        return at_field(decode_value(v, f, depth, value), o, f->name);
+        return at_field(decode_value(v, f, value), o, f->name);
     }
     if (!(f->flags & OVO_NULLABLE)) {
         return err_msg(ERR_PARSE, "%s.%s: null, not %s", o->cls->name, f->name,
@@ -360,8 +361,7 @@ static struct err *decode_field(struct ovo *o, unsigned i, struct json_object *v
 }
 
 /* Fields from an object of names to values; what is unknown, but for 'except', is kept aside. */
-static struct err *decode_fields(struct ovo *o, struct json_object *data, const char *except,
-                                 unsigned depth)
+static struct err *decode_fields(struct ovo *o, struct json_object *data, const char *except)
 {
     size_t n_known = 0;
 
@@ -370,7 +370,7 @@ static struct err *decode_fields(struct ovo *o, struct json_object *data, const 
 
         if (json_object_object_get_ex(data, o->cls->fields[i].name, &v)) {
             n_known++;
-            TRY(decode_field(o, i, v, depth));
+            TRY(decode_field(o, i, v));
         }
     }
     if (n_known == (size_t)json_object_object_length(data)) {
@@ -453,7 +453,7 @@ static struct err *find_class(const char *name, const char *namespace_, const ch
 }
 
 static struct err *decode_object(struct json_object *json, const struct ovo_class *cls,
-                                 unsigned depth, struct ovo **ret)
+                                 struct ovo **ret)
 {
     struct jv_reader r = jv_reader_init(json, cls ? cls->name : "object");
     const char *name = jv_str(&r, KEY_NAME);
@@ -465,15 +465,12 @@ static struct err *decode_object(struct json_object *json, const struct ovo_clas
 
     TRY(jv_finish(&r));
     TRY(find_class(name, namespace_, version, cls, &cls, &minor));
-    if (depth > OVO_MAX_DEPTH) {
-        return err_msg(ERR_PARSE, "%s: objects are nested too deeply", name);
-    }
     if (!json_object_is_type(data, json_type_object)) {
         return err_msg(ERR_PARSE, "%s: no data", name);
     }
     o = ovo_new(cls);
     o->minor = minor;
-    TRY(decode_fields(o, data, /* except= */ NULL, depth + 1));
+    TRY(decode_fields(o, data, /* except= */ NULL));
     TRY(decode_changes(o, jv_get(json, KEY_CHANGES)));
     *ret = TAKE(o);
     return NULL;
@@ -481,7 +478,7 @@ static struct err *decode_object(struct json_object *json, const struct ovo_clas
 
 struct err *ovo_from_json(struct json_object *json, const struct ovo_class *cls, struct ovo **ret)
 {
-    return decode_object(json, cls, /* depth= */ 1, ret);
+    return decode_object(json, cls, ret);
 }
 
 struct err *ovo_merge_updates(struct ovo *o, struct json_object *updates)
@@ -494,7 +491,7 @@ struct err *ovo_merge_updates(struct ovo *o, struct json_object *updates)
     for (unsigned i = 0; i < o->cls->n_fields; i++) {
         ovo_unset(news, i);
     }
-    TRY(decode_fields(news, updates, "obj_what_changed", /* depth= */ 1));
+    TRY(decode_fields(news, updates, "obj_what_changed"));
     if (!has_shape(jv_get(updates, "obj_what_changed"), "[s") &&
         jv_get(updates, "obj_what_changed")) {
         return err_msg(ERR_PARSE, "%s: obj_what_changed is no list of strings", o->cls->name);
