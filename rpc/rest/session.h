@@ -53,5 +53,9 @@ struct err *rest_send(struct rest_session *, const struct rest_request *, struct
 struct err *rest_call(struct rest_session *, const struct rest_request *,
                       struct json_object **ret_body) MUST_CHECK;
 void rest_response_fini(struct rest_response *);
+/* The error that rest_call makes of an answer. */
+struct err *rest_error(const struct rest_request *, const struct rest_response *) MUST_CHECK;
+/* The service's own words in an answer that says what is wrong; borrowed. */
+const char *rest_error_text(const struct rest_response *);
 /* Percent-encodes a value for a path or query. */
 char *rest_quote(const char *s) MUST_CHECK;

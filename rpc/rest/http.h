@@ -1,0 +1,53 @@
+#pragma once
+
+/* One HTTP request at a time: the door to libcurl.
+ *
+ * Connections are kept alive in a pool of the process and closed when they were idle for a minute,
+ * which the next request looks after.  Redirects are not followed: a token goes only where it was
+ * sent.  Proxies are taken from the environment, as curl does.
+ *
+ * It knows nothing of tokens, services or JSON; keystone.c and session.c are the callers.
+ *
+ * Thread-safety: from any thread. */
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HTTP_MAX_BODY (64u << 20)
+
+/* How to trust and to be trusted; NULLs are the system's defaults.  Borrowed for the call. */
+struct http_tls {
+    const char *cafile;
+    const char *certfile;
+    const char *keyfile;
+    bool insecure; /* Any certificate will do. */
+};
+
+struct http_request {
+    const char *method;        /* "GET" */
+    const char *url;           /* http: or https: */
+    const struct strv *header; /* "Name: value" */
+    const char *body;          /* JSON text; NULL: none. */
+    const char *want_header;   /* A header of the answer that is wanted, or NULL. */
+    const struct http_tls *tls;
+    int64_t timeout_ms; /* For the whole of one attempt; 0: 60 s. */
+    unsigned n_retries; /* When there was no connection, and on 503. */
+    bool is_idempotent; /* Also when the connection was lost afterwards, and on 503. */
+};
+
+struct http_response {
+    long status;
+    char *body; /* NUL-terminated, never NULL. */
+    size_t len;
+    bool is_json; /* By its content type. */
+    char *header; /* The one that was wanted, or NULL. */
+};
+
+/* ERR_HTTP when there was no answer, or one larger than HTTP_MAX_BODY.  Any status is an answer. */
+struct err *http_send(const struct http_request *, struct http_response *ret) MUST_CHECK;
+void http_response_fini(struct http_response *);
+/* Percent-encodes everything but letters, digits and "-._~". */
+char *http_quote(const char *s) MUST_CHECK;
