@@ -1,0 +1,520 @@
+#include "driver/libvirt/guest_xml.h"
+
+#include "driver/libvirt/xb.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+
+/* ---- Reading ---- */
+
+static void lower(char *s)
+{
+    for (; s && *s; s++) {
+        *s = (char)tolower((unsigned char)*s);
+    }
+}
+
+static uint64_t kib(struct xb_node *memory)
+{
+    CLEANUP(freep) char *text = xb_content(memory);
+    CLEANUP(freep) char *unit = xb_attr(memory, "unit");
+    static const struct {
+        const char *unit;
+        uint64_t bytes;
+    } units[] = {{"b", 1},          {"bytes", 1},        {"KiB", 1u << 10}, {"k", 1u << 10},
+                 {"MiB", 1u << 20}, {"M", 1u << 20},     {"GiB", 1u << 30}, {"G", 1u << 30}};
+    uint64_t n = 0, bytes = 1u << 10;
+
+    for (size_t i = 0; unit && i < ARRAY_SIZE(units); i++) {
+        if (str_eq(unit, units[i].unit)) {
+            bytes = units[i].bytes;
+        }
+    }
+    return text && str_to_u64(text, &n) ? n * bytes / 1024 : 0;
+}
+
+static void read_disk(struct xb_node *n, struct guest_disk *ret)
+{
+    struct xb_node *source = xb_first(n, "source");
+    struct xb_node *backing = xb_find(n, "backingStore/source");
+
+    ret->type = xb_attr(n, "type");
+    ret->device = xb_attr(n, "device");
+    ret->source = xb_attr(source, "file");
+    if (!ret->source) {
+        ret->source = xb_attr(source, "dev");
+    }
+    ret->target = xb_attr_at(n, "target", "dev");
+    ret->format = xb_attr_at(n, "driver", "type");
+    ret->serial = xb_content_at(n, "serial");
+    ret->backing = xb_attr(backing, "file");
+    ret->is_readonly = xb_first(n, "readonly") != NULL;
+    ret->is_shareable = xb_first(n, "shareable") != NULL;
+}
+
+static void read_interface(struct xb_node *n, struct guest_interface *ret)
+{
+    static const char *const sources[] = {"path", "bridge", "dev", "network"};
+    struct xb_node *source = xb_first(n, "source");
+
+    ret->type = xb_attr(n, "type");
+    ret->mac = xb_attr_at(n, "mac", "address");
+    lower(ret->mac);
+    ret->target = xb_attr_at(n, "target", "dev");
+    ret->mode = xb_attr(source, "mode");
+    for (size_t i = 0; !ret->source && i < ARRAY_SIZE(sources); i++) {
+        ret->source = xb_attr(source, sources[i]);
+    }
+}
+
+/* Every NUMA cell of the guest says memAccess='shared'. */
+static bool cells_are_shared(struct xb_node *root)
+{
+    struct xb_node *cell = xb_find(root, "cpu/numa/cell");
+
+    if (!cell) {
+        return false;
+    }
+    for (; cell; cell = xb_next(cell, "cell")) {
+        if (!xb_attr_is(cell, "memAccess", "shared")) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void read_memory(struct xb_node *root, struct guest_info *ret)
+{
+    struct xb_node *backing = xb_first(root, "memoryBacking");
+
+    ret->memory_kib = kib(xb_first(root, "memory"));
+    ret->has_hugepages = xb_first(backing, "hugepages") != NULL;
+    ret->has_file_backed_memory = xb_attr_is(xb_first(backing, "source"), "type", "file");
+    ret->has_shared_memory =
+        xb_attr_is(xb_first(backing, "access"), "mode", "shared") || cells_are_shared(root);
+}
+
+static size_t count(struct xb_node *parent, const char *name)
+{
+    size_t n = 0;
+
+    for (struct xb_node *c = xb_first(parent, name); c; c = xb_next(c, name)) {
+        n++;
+    }
+    return n;
+}
+
+static void read_devices(struct xb_node *devices, struct guest_info *ret)
+{
+    ret->disks = NEW_ARRAY(struct guest_disk, count(devices, "disk"));
+    for (struct xb_node *n = xb_first(devices, "disk"); n; n = xb_next(n, "disk")) {
+        read_disk(n, &ret->disks[ret->n_disks++]);
+    }
+    ret->interfaces = NEW_ARRAY(struct guest_interface, count(devices, "interface"));
+    for (struct xb_node *n = xb_first(devices, "interface"); n; n = xb_next(n, "interface")) {
+        read_interface(n, &ret->interfaces[ret->n_interfaces++]);
+    }
+    for (struct xb_node *n = xb_first(devices, "serial"); n; n = xb_next(n, "serial")) {
+        ret->has_serial_tcp |= xb_attr_is(n, "type", "tcp");
+    }
+}
+
+struct err *guest_info_parse(const char *xml, struct guest_info *ret)
+{
+    CLEANUP(xb_freep) struct xb_doc *doc = NULL;
+    struct xb_node *root;
+    uint64_t vcpus = 0;
+
+    TRY_CTX(xb_parse(xml, &doc), "reading a domain's XML");
+    root = xb_root(doc);
+    if (!str_eq(xb_name(root), "domain")) {
+        return err_msg(ERR_PARSE, "<%s> is no domain XML", xb_name(root));
+    }
+    CLEANUP(freep) char *n = xb_content_at(root, "vcpu");
+
+    *ret = (struct guest_info){.uuid = xb_content_at(root, "uuid"),
+                               .name = xb_content_at(root, "name"),
+                               .emulator = xb_content_at(root, "devices/emulator"),
+                               .arch = xb_attr_at(root, "os/type", "arch"),
+                               .machine = xb_attr_at(root, "os/type", "machine")};
+    if (n && str_to_u64(n, &vcpus)) {
+        ret->vcpus = (unsigned)vcpus;
+    }
+    read_memory(root, ret);
+    read_devices(xb_first(root, "devices"), ret);
+    return NULL;
+}
+
+void guest_info_fini(struct guest_info *g)
+{
+    for (size_t i = 0; i < g->n_disks; i++) {
+        struct guest_disk *d = &g->disks[i];
+        char *strings[] = {d->type, d->device, d->source, d->target, d->format, d->serial, d->backing};
+
+        for (size_t k = 0; k < ARRAY_SIZE(strings); k++) {
+            free(strings[k]);
+        }
+    }
+    for (size_t i = 0; i < g->n_interfaces; i++) {
+        struct guest_interface *nic = &g->interfaces[i];
+        char *strings[] = {nic->type, nic->mac, nic->target, nic->source, nic->mode};
+
+        for (size_t k = 0; k < ARRAY_SIZE(strings); k++) {
+            free(strings[k]);
+        }
+    }
+    free(g->disks);
+    free(g->interfaces);
+    free(g->uuid);
+    free(g->name);
+    free(g->emulator);
+    free(g->arch);
+    free(g->machine);
+    *g = (struct guest_info){0};
+}
+
+const struct guest_interface *guest_info_interface(const struct guest_info *g, const char *mac)
+{
+    for (size_t i = 0; i < g->n_interfaces; i++) {
+        if (str_ieq(g->interfaces[i].mac, mac)) {
+            return &g->interfaces[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- Rewriting ---- */
+
+static void rewrite_graphics(struct xb_node *devices, const struct guest_rewrite *rw)
+{
+    for (struct xb_node *n = xb_first(devices, "graphics"); n; n = xb_next(n, "graphics")) {
+        const char *addr = xb_attr_is(n, "type", "vnc")     ? rw->vnc_listen
+                           : xb_attr_is(n, "type", "spice") ? rw->spice_listen
+                                                            : NULL;
+
+        if (!addr) {
+            continue;
+        }
+        xb_set_attr(n, "listen", addr);
+        for (struct xb_node *l = xb_first(n, "listen"); l; l = xb_next(l, "listen")) {
+            if (xb_attr_is(l, "type", "address")) {
+                xb_set_attr(l, "address", addr);
+            }
+        }
+    }
+}
+
+static struct err *rewrite_serial(struct xb_node *devices, const struct guest_rewrite *rw)
+{
+    static const char *const names[] = {"serial", "console"};
+
+    for (size_t k = 0; k < ARRAY_SIZE(names); k++) {
+        for (struct xb_node *n = xb_first(devices, names[k]); n; n = xb_next(n, names[k])) {
+            CLEANUP(freep) char *port_text = xb_attr_at(n, "target", "port");
+            struct xb_node *source = xb_first(n, "source");
+            uint64_t port = 0;
+
+            if (!xb_attr_is(n, "type", "tcp") || !source) {
+                continue;
+            }
+            if (!rw->serial_listen) {
+                return err_msg(ERR_MIGRATION_ERROR, "the guest has a TCP serial console, but the "
+                                                    "destination offers none");
+            }
+            xb_set_attr(source, "host", rw->serial_listen);
+            if (port_text && str_to_u64(port_text, &port) && port < rw->n_serial_ports) {
+                CLEANUP(freep) char *service =
+                    str_printf("%lld", (long long)rw->serial_ports[port]);
+
+                xb_set_attr(source, "service", service);
+            }
+        }
+    }
+    return NULL;
+}
+
+static void rewrite_perf(struct xb_node *root, const struct strv *events)
+{
+    struct xb_node *perf = xb_first(root, "perf");
+
+    if (!events) {
+        return;
+    }
+    xb_remove(perf);
+    if (!events->n) {
+        return;
+    }
+    perf = xb_add(root, "perf");
+    for (size_t i = 0; i < events->n; i++) {
+        struct xb_node *event = xb_add(perf, "event");
+
+        xb_set_attr(event, "enabled", "yes");
+        xb_set_attr(event, "name", events->items[i]);
+    }
+}
+
+/* Only file-backed memory is the host's business; shared hugepages are the guest's and stay. */
+static void rewrite_memory_backing(struct xb_node *root, const struct guest_rewrite *rw)
+{
+    static const char *const file_backed[] = {"access", "source", "allocation", "discard"};
+    struct xb_node *backing = xb_first(root, "memoryBacking");
+
+    if (!rw->wants_file_backed_memory &&
+        !xb_attr_is(xb_first(backing, "source"), "type", "file")) {
+        return;
+    }
+    backing = xb_ensure(root, "memoryBacking");
+    for (size_t i = 0; i < ARRAY_SIZE(file_backed); i++) {
+        xb_remove_children(backing, file_backed[i]);
+    }
+    if (rw->wants_file_backed_memory) {
+        xb_set_attr(xb_add(backing, "source"), "type", "file");
+        xb_set_attr(xb_add(backing, "access"), "mode", "shared");
+        xb_set_attr(xb_add(backing, "allocation"), "mode", "immediate");
+        xb_add(backing, "discard");
+    } else if (xb_is_empty(backing)) {
+        xb_remove(backing);
+    }
+}
+
+static void rewrite_quota(struct xb_node *root, const struct guest_rewrite *rw)
+{
+    struct xb_node *cputune = xb_first(root, "cputune");
+
+    if (cputune && !rw->has_cpu_shares_quota) {
+        xb_remove_children(cputune, "shares");
+    }
+    if (cputune && xb_is_empty(cputune)) {
+        xb_remove(cputune);
+    }
+}
+
+/* ---- Interfaces ---- */
+
+static struct xb_node *fresh_child(struct xb_node *n, const char *name)
+{
+    xb_remove_children(n, name);
+    return xb_add(n, name);
+}
+
+static void plan_vhostuser(struct xb_node *n, const struct vif *vif, const struct guest_rewrite *rw)
+{
+    struct xb_node *source = xb_ensure(n, "source");
+
+    (void)rw;
+    xb_set_attr(source, "type", "unix");
+    xb_set_attr(source, "path", vif->vhostuser_socket);
+    xb_set_attr(source, "mode", vif->vhostuser_mode ? vif->vhostuser_mode : "server");
+}
+
+static void plan_ethernet(struct xb_node *n, const struct vif *vif, const struct guest_rewrite *rw)
+{
+    (void)vif;
+    (void)rw;
+    xb_remove_children(n, "source");
+    xb_remove_children(n, "virtualport");
+}
+
+static void plan_ovs_bridge(struct xb_node *n, const struct vif *vif,
+                            const struct guest_rewrite *rw)
+{
+    struct xb_node *port;
+
+    xb_set_attr(fresh_child(n, "source"), "bridge", vif_bridge(vif, rw->integration_bridge));
+    port = fresh_child(n, "virtualport");
+    xb_set_attr(port, "type", "openvswitch");
+    xb_set_attr(xb_add(port, "parameters"), "interfaceid",
+                vif->ovs_interfaceid ? vif->ovs_interfaceid : vif->id);
+}
+
+static void plan_hybrid(struct xb_node *n, const struct vif *vif, const struct guest_rewrite *rw)
+{
+    CLEANUP(freep) char *bridge = str_printf("qbr%.11s", vif->id);
+
+    (void)rw;
+    xb_set_attr(fresh_child(n, "source"), "bridge", bridge);
+    xb_remove_children(n, "virtualport");
+}
+
+static const struct {
+    const char *type;
+    void (*plan)(struct xb_node *, const struct vif *, const struct guest_rewrite *);
+} plans[] = {
+    [VIF_KIND_OVS_TAP] = {"ethernet", plan_ethernet},
+    [VIF_KIND_OVS_BRIDGE] = {"bridge", plan_ovs_bridge},
+    [VIF_KIND_OVS_HYBRID] = {"bridge", plan_hybrid},
+    [VIF_KIND_VHOSTUSER_OVS] = {"vhostuser", plan_vhostuser},
+    [VIF_KIND_VHOSTUSER_NONE] = {"vhostuser", plan_vhostuser},
+};
+
+/* Another type of back end: what belongs to the old one goes; MAC, model, MTU, alias and the guest's
+ * address are the guest's and stay. */
+static void change_type(struct xb_node *n, const char *type)
+{
+    static const char *const of_back_end[] = {"source", "virtualport", "target", "backend",
+                                              "script", "reconnect", "port"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(of_back_end); i++) {
+        xb_remove_children(n, of_back_end[i]);
+    }
+    xb_set_attr(n, "type", type);
+}
+
+static struct err *rewrite_interface(struct xb_node *n, const struct vif *vif,
+                                     const struct guest_rewrite *rw)
+{
+    enum vif_kind kind;
+    char name[15];
+
+    TRY(vif_kind(vif, &kind));
+    if (!xb_attr_is(n, "type", plans[kind].type)) {
+        change_type(n, plans[kind].type);
+    }
+    plans[kind].plan(n, vif, rw);
+    vif_port_name(vif, kind, name);
+    if (kind == VIF_KIND_OVS_HYBRID || kind == VIF_KIND_OVS_BRIDGE) {
+        xb_set_attr(xb_ensure(n, "target"), "dev", vif->devname);
+    } else {
+        xb_set_attr(xb_ensure(n, "target"), "dev", name);
+    }
+    return NULL;
+}
+
+static struct err *rewrite_interfaces(struct xb_node *devices, const struct guest_rewrite *rw)
+{
+    if (!rw->has_vifs) {
+        return NULL;
+    }
+    for (struct xb_node *n = xb_first(devices, "interface"); n; n = xb_next(n, "interface")) {
+        CLEANUP(freep) char *mac = xb_attr_at(n, "mac", "address");
+        const struct vif *vif = NULL;
+
+        if (!mac) {
+            return err_msg(ERR_MIGRATION_ERROR, "an interface of the guest has no MAC address");
+        }
+        for (size_t i = 0; i < rw->n_vifs; i++) {
+            if (str_ieq(rw->vifs[i].address, mac)) {
+                vif = &rw->vifs[i];
+            }
+        }
+        if (!vif) {
+            return err_msg(ERR_MIGRATION_ERROR,
+                           "the guest's interface %s is no port that the destination knows", mac);
+        }
+        TRY(rewrite_interface(n, vif, rw));
+    }
+    return NULL;
+}
+
+/* ---- NUMA ---- */
+
+static struct xb_node *find_by_attr(struct xb_node *parent, const char *name, const char *attr,
+                                    const char *value)
+{
+    for (struct xb_node *n = xb_first(parent, name); n; n = xb_next(n, name)) {
+        if (xb_attr_is(n, attr, value)) {
+            return n;
+        }
+    }
+    return NULL;
+}
+
+/* Sets one attribute of the child that another attribute names, made if it is missing. */
+static struct err *pin(struct xb_node *parent, const char *name, const char *key_attr,
+                       const char *key, const char *set_attr, struct json_object *hosts)
+{
+    CLEANUP(cpuset_fini) struct cpuset set = {0};
+    struct xb_node *n = find_by_attr(parent, name, key_attr, key);
+
+    TRY_CTX(cpuset_from_json(hosts, &set), "reading the pins of %s %s", name, key);
+    CLEANUP(freep) char *text = cpuset_text(&set);
+
+    if (!n) {
+        n = xb_add(parent, name);
+        xb_set_attr(n, key_attr, key);
+        if (str_eq(name, "memnode")) {
+            xb_set_attr(n, "mode", "strict");
+        }
+    }
+    xb_set_attr(n, set_attr, text);
+    return NULL;
+}
+
+static struct err *rewrite_cells(struct xb_node *root, const struct guest_numa *numa)
+{
+    struct xb_node *numatune = xb_ensure(root, "numatune");
+    CLEANUP(cpuset_fini) struct cpuset all = {0};
+
+    json_object_object_foreach(numa->cell_pins, cell, hosts) {
+        CLEANUP(cpuset_fini) struct cpuset set = {0};
+
+        TRY(pin(numatune, "memnode", "cellid", cell, "nodeset", hosts));
+        TRY(cpuset_from_json(hosts, &set));
+        struct cpuset both = cpuset_union(&all, &set);
+
+        cpuset_fini(&all);
+        all = both;
+    }
+    CLEANUP(freep) char *text = cpuset_text(&all);
+    struct xb_node *memory = xb_first(numatune, "memory");
+
+    if (!memory) {
+        memory = xb_add(numatune, "memory");
+        xb_set_attr(memory, "mode", "strict");
+    }
+    xb_set_attr(memory, "nodeset", text);
+    return NULL;
+}
+
+static struct err *rewrite_numa(struct xb_node *root, const struct guest_numa *numa)
+{
+    struct xb_node *cputune;
+
+    if (!numa) {
+        return NULL;
+    }
+    if (numa->cpu_pins && numa->cell_pins && numa->emulator_pins) {
+        CLEANUP(freep) char *emulator = cpuset_text(numa->emulator_pins);
+
+        cputune = xb_ensure(root, "cputune");
+        json_object_object_foreach(numa->cpu_pins, vcpu, hosts) {
+            TRY(pin(cputune, "vcpupin", "vcpu", vcpu, "cpuset", hosts));
+        }
+        xb_set_attr(xb_ensure(cputune, "emulatorpin"), "cpuset", emulator);
+        TRY(rewrite_cells(root, numa));
+    }
+    if (numa->sched_vcpus) {
+        CLEANUP(freep) char *vcpus = cpuset_text(numa->sched_vcpus);
+        CLEANUP(freep) char *priority = str_printf("%lld", (long long)numa->sched_priority);
+        struct xb_node *sched;
+
+        cputune = xb_ensure(root, "cputune");
+        sched = fresh_child(cputune, "vcpusched");
+        xb_set_attr(sched, "vcpus", vcpus);
+        xb_set_attr(sched, "scheduler", "fifo");
+        xb_set_attr(sched, "priority", priority);
+    }
+    return NULL;
+}
+
+struct err *guest_xml_rewrite(const char *xml, const struct guest_rewrite *rw, char **ret)
+{
+    CLEANUP(xb_freep) struct xb_doc *doc = NULL;
+    struct xb_node *root, *devices;
+
+    TRY_CTX(xb_parse(xml, &doc), "reading a domain's XML");
+    root = xb_root(doc);
+    devices = xb_first(root, "devices");
+    if (!str_eq(xb_name(root), "domain") || !devices) {
+        return err_msg(ERR_PARSE, "no domain XML");
+    }
+    rewrite_graphics(devices, rw);
+    TRY(rewrite_serial(devices, rw));
+    rewrite_perf(root, rw->perf_events);
+    rewrite_memory_backing(root, rw);
+    rewrite_quota(root, rw);
+    TRY(rewrite_interfaces(devices, rw));
+    TRY(rewrite_numa(root, rw->numa));
+    *ret = xb_text(doc);
+    return NULL;
+}
