@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define MAX_TRIES     4
-#define BACKOFF_MS    100
+#define BACKOFF_MS    50
 #define FAULT_MAX_LEN 255 /* Of the column. */
 
 struct conductor {
@@ -56,7 +56,7 @@ static struct err *call(struct conductor *c, const struct rctx *ctx, const char 
         if (n == MAX_TRIES || !is_worth_another_try(e, creates)) {
             return TAKE(e);
         }
-        log_warning(LOG_RPC, "conductor: %s: %s, trying again in %u ms", method, err_message(e),
+        log_warning(LOG_RPC, "conductor: %s: %s, trying again in %u ms", method, err_class(e),
                     n * BACKOFF_MS);
         cancel_sleep(/* cancel= */ NULL, n * BACKOFF_MS);
     }

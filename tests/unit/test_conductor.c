@@ -1,0 +1,437 @@
+/* link: rpc_amqp rpc_objects base */
+#include "rpc/amqp/conductor.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The bus: answers from a script, and keeps the last call. */
+static struct {
+    struct {
+        const char *result;       /* JSON, or NULL and then: */
+        const char *class, *text; /* what conductor raised. */
+    } answers[8];
+    size_t n_answers, n_calls;
+    struct json_object *args;
+    char method[64], namespace_[32], version[8];
+    int64_t timeout_ms;
+} bus;
+
+static struct json_object *parse(const char *text)
+{
+    struct json_object *json = NULL;
+    CLEANUP(err_freep) struct err *e = jv_parse(text, strlen(text), &json);
+
+    if (e) {
+        fail_msg("%s: %s", text, err_message(e));
+    }
+    return json;
+}
+
+struct err *rpc_call(struct rpc_client *client, const struct rctx *ctx,
+                     const struct rpc_target *target, const char *method, struct json_object *args,
+                     const struct rpc_times *times, struct json_object **ret)
+{
+    size_t i = bus.n_calls++;
+
+    assert_null(client);
+    assert_non_null(ctx);
+    assert_string_equal(target->topic, "conductor");
+    assert_null(target->server);
+    assert_true(i < bus.n_answers);
+    jv_putp(&bus.args);
+    bus.args = args;
+    snprintf(bus.method, sizeof(bus.method), "%s", method);
+    snprintf(bus.namespace_, sizeof(bus.namespace_), "%s",
+             target->namespace_ ? target->namespace_ : "");
+    snprintf(bus.version, sizeof(bus.version), "%s", target->version);
+    bus.timeout_ms = times->timeout_ms;
+    if (!bus.answers[i].result) {
+        return err_remote(str_starts(bus.answers[i].class, "DB") ? "oslo_db.exception"
+                          : str_starts(bus.answers[i].class, "Incompatible")
+                              ? "oslo_versionedobjects.exception"
+                              : "nova.exception",
+                          bus.answers[i].class, bus.answers[i].text);
+    }
+    *ret = parse(bus.answers[i].result);
+    return NULL;
+}
+
+static void answers(const char *result)
+{
+    bus.answers[bus.n_answers++].result = result;
+}
+
+static void raises(const char *class, const char *text)
+{
+    bus.answers[bus.n_answers].class = class;
+    bus.answers[bus.n_answers++].text = text;
+}
+
+struct fixture {
+    struct conductor *conductor;
+    struct rctx *ctx;
+};
+
+static int set_up(void **state)
+{
+    static struct fixture f;
+
+    memset(&bus, 0, sizeof(bus));
+    f.conductor = conductor_new(NULL);
+    f.ctx = rctx_new_admin();
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+
+    jv_putp(&bus.args);
+    conductor_freep(&f->conductor);
+    rctx_freep(&f->ctx);
+    return 0;
+}
+
+static void ok(struct err *e_)
+{
+    CLEANUP(err_freep) struct err *e = e_;
+    CLEANUP(freep) char *text = e ? err_text(e) : NULL;
+
+    if (e) {
+        fail_msg("%s", text);
+    }
+}
+
+static void fails(struct err *e_, enum err_kind kind)
+{
+    CLEANUP(err_freep) struct err *e = e_;
+
+    assert_non_null(e);
+    assert_int_equal(err_kind(e), kind);
+}
+
+/* A part of the last call's arguments, as text. */
+static void assert_arg(const char *key, const char *expected)
+{
+    CLEANUP(jv_putp) struct json_object *want = parse(expected);
+    CLEANUP(freep)
+    char *text = jv_get(bus.args, key) ? jv_text(jv_get(bus.args, key)) : str_dup("null");
+
+    if (!json_object_equal(jv_get(bus.args, key), want)) {
+        fail_msg("%s is %s, not %s", key, text, expected);
+    }
+}
+
+#define MIGRATION(data)                                                                            \
+    "{\"nova_object.name\": \"Migration\", \"nova_object.namespace\": \"nova\","                   \
+    " \"nova_object.version\": \"1.7\", \"nova_object.data\": " data "}"
+
+static void saving_sends_the_object_and_takes_the_updates(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(migration_freep) struct migration *m = migration_new();
+
+    answers("[{\"updated_at\": \"2026-01-01T00:00:00Z\", \"obj_what_changed\": []}, null]");
+    migration_set_id(m, 3);
+    ovo_reset_changes(migration_ovo(m), false);
+    migration_set_status(m, "running");
+    ok(migration_save(f->conductor, f->ctx, m));
+    assert_string_equal(bus.method, "object_action");
+    assert_string_equal(bus.version, "3.0");
+    assert_arg("objmethod", "\"save\"");
+    assert_arg("args", "[]");
+    assert_arg("kwargs", "{}");
+    assert_arg("objinst",
+               "{\"nova_object.name\": \"Migration\", \"nova_object.namespace\": \"nova\","
+               " \"nova_object.version\": \"1.7\", \"nova_object.data\":"
+               " {\"id\": 3, \"status\": \"running\"},"
+               " \"nova_object.changes\": [\"status\"]}");
+    assert_false(ovo_has_changes(migration_ovo(m)));
+    assert_string_equal(migration_updated_at(m), "2026-01-01T00:00:00Z");
+}
+
+static void the_expected_task_states_travel_with_null_for_none(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(instance_freep) struct instance *inst = instance_new();
+
+    answers("[{}, null]");
+    answers("[{}, null]");
+    raises("UnexpectedTaskStateError", "Conflict");
+    ok(instance_save(f->conductor, f->ctx, inst, (const char *const[]){"scheduling", "", NULL}));
+    assert_arg("kwargs", "{\"expected_task_state\": [\"scheduling\", null]}");
+    ok(instance_save(f->conductor, f->ctx, inst, NULL));
+    assert_arg("kwargs", "{}");
+    instance_set_task_state(inst, "building");
+    fails(instance_save(f->conductor, f->ctx, inst, NULL), ERR_UNEXPECTED_TASK_STATE);
+    assert_true(instance_changed_task_state(inst));
+}
+
+static void the_database_is_given_three_more_chances(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(migration_freep) struct migration *m = NULL;
+
+    raises("DBDeadlock", "");
+    raises("DBConnectionError", "");
+    raises("DBDeadlock", "");
+    answers(MIGRATION("{\"id\": 4}"));
+    ok(migration_get_by_id(f->conductor, f->ctx, 4, &m));
+    assert_int_equal(migration_id(m), 4);
+    assert_arg("args", "[4]");
+    assert_arg("object_versions", "{\"Migration\": \"1.7\"}");
+    for (int i = 0; i < 4; i++) {
+        raises("DBDeadlock", "");
+    }
+    m = migration_free(m);
+    fails(migration_get_by_id(f->conductor, f->ctx, 4, &m), ERR_DB_DEADLOCK);
+    assert_int_equal(bus.n_calls, 8);
+}
+
+static void what_may_have_been_created_is_not_created_again(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(service_freep) struct service *s = service_new();
+
+    raises("DBDeadlock", "");
+    raises("DBConnectionError", "");
+    fails(service_create(f->conductor, f->ctx, s), ERR_DB_CONNECTION);
+    raises("DBConnectionError", "");
+    fails(action_event_start(f->conductor, f->ctx, "u", "compute_x", "h"), ERR_DB_CONNECTION);
+    assert_int_equal(bus.n_calls, 3);
+}
+
+static void answers_that_are_none_are_errors(void **state)
+{
+    static const char *const bad[] = {"null", "[]",         "{}",
+                                      "[{}]", "[[], null]", "[{\"id\": \"x\"}, 1]"};
+    struct fixture *f = *state;
+    CLEANUP(migration_freep) struct migration *m = migration_new(), *got = NULL;
+    CLEANUP(strv_fini) struct strv uuids = {0};
+    int64_t version;
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        answers(bad[i]);
+        fails(migration_save(f->conductor, f->ctx, m), ERR_PARSE);
+    }
+    bus.n_answers = bus.n_calls = 0;
+    answers("null");
+    fails(migration_get_by_id(f->conductor, f->ctx, 1, &got), ERR_PARSE);
+    answers("[1]");
+    fails(migration_get_by_id(f->conductor, f->ctx, 1, &got), ERR_PARSE);
+    answers("{}");
+    fails(instance_uuids_by_host(f->conductor, f->ctx, "h", &uuids), ERR_PARSE);
+    answers("null");
+    fails(service_minimum_version(f->conductor, f->ctx, "nova-compute", &version), ERR_PARSE);
+    assert_null(got);
+}
+
+static void absent_records_are_null_where_nova_says_so(void **state)
+{
+    struct fixture *f = *state;
+    struct service *s = (struct service *)f;
+    struct instance_group *g = (struct instance_group *)f;
+    struct migration *m = NULL;
+
+    answers("null");
+    ok(service_get(f->conductor, f->ctx, "h", "nova-compute", &s));
+    assert_null(s);
+    assert_arg("args", "[\"h\", \"nova-compute\"]");
+    raises("InstanceGroupNotFound", "none");
+    ok(instance_group_by_instance(f->conductor, f->ctx, "u", &g));
+    assert_null(g);
+    raises("MigrationNotFoundByStatus", "none");
+    fails(migration_get_by_instance_and_status(f->conductor, f->ctx, "u", "running", &m),
+          ERR_MIGRATION_NOT_FOUND_BY_STATUS);
+}
+
+static void plain_results_come_as_they_are(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(strv_fini) struct strv uuids = {0};
+    int64_t version = 0;
+
+    answers("[\"u1\", \"u2\"]");
+    answers("61");
+    ok(instance_uuids_by_host(f->conductor, f->ctx, "h", &uuids));
+    assert_int_equal(uuids.n, 2);
+    assert_string_equal(uuids.items[1], "u2");
+    ok(service_minimum_version(f->conductor, f->ctx, "nova-compute", &version));
+    assert_int_equal(version, 61);
+}
+
+#define INSTANCE(data)                                                                             \
+    "{\"nova_object.name\": \"Instance\", \"nova_object.namespace\": \"nova\","                    \
+    " \"nova_object.version\": \"2.7\", \"nova_object.data\": " data "}"
+
+static void loading_asks_only_for_what_is_missing(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(instance_freep) struct instance *inst = instance_new();
+
+    instance_set_uuid(inst, "u");
+    instance_set_host(inst, "h");
+    ok(instance_load(f->conductor, f->ctx, inst, (const char *const[]){"host", NULL}));
+    assert_int_equal(bus.n_calls, 0);
+    answers(INSTANCE(
+        "{\"uuid\": \"u\", \"host\": \"other\", \"node\": \"n\", \"pci_requests\": null}"));
+    ok(instance_load(f->conductor, f->ctx, inst,
+                     (const char *const[]){"host", "pci_requests", NULL}));
+    assert_arg("kwargs", "{\"expected_attrs\": [\"host\", \"pci_requests\"]}");
+    assert_arg("args", "[\"u\"]");
+    assert_string_equal(instance_host(inst), "h");
+    assert_null(instance_pci_requests(inst));
+    assert_false(instance_changed_node(inst));
+    answers(INSTANCE("{\"uuid\": \"u\"}"));
+    fails(instance_load(f->conductor, f->ctx, inst, (const char *const[]){"flavor", NULL}),
+          ERR_OBJECT_ACTION);
+}
+
+static void events_say_how_it_ended(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(err_freep) struct err *e = err_new(ERR_INSTANCE_NOT_FOUND, "instance_id", "u", NULL);
+
+    answers("null");
+    ok(action_event_start(f->conductor, f->ctx, "u", "compute_reboot", "h"));
+    assert_arg("objmethod", "\"event_start\"");
+    assert_arg("args", "[\"u\", \"compute_reboot\"]");
+    assert_arg("kwargs", "{\"want_result\": false, \"host\": \"h\"}");
+    answers("null");
+    ok(action_event_finish(f->conductor, f->ctx, "u", "compute_reboot", /* exc= */ NULL));
+    assert_arg("kwargs", "{\"exc_val\": null, \"exc_tb\": null, \"want_result\": false}");
+    answers("null");
+    ok(action_event_finish(f->conductor, f->ctx, "u", "compute_reboot", e));
+    assert_arg("kwargs",
+               "{\"exc_val\": \"Instance u could not be found.\","
+               " \"exc_tb\": \"Instance u could not be found.\", \"want_result\": false}");
+}
+
+/* The data of the fault that was sent for an error. */
+static struct json_object *fault_for(struct fixture *f, struct err *e_)
+{
+    CLEANUP(err_freep) struct err *e = e_;
+
+    bus.n_answers = bus.n_calls = 0;
+    memset(bus.answers, 0, sizeof(bus.answers));
+    answers("[{\"id\": 1}, null]");
+    ok(instance_fault_create(f->conductor, f->ctx, "u", "h", e));
+    assert_arg("objmethod", "\"create\"");
+    return jv_get(jv_get(bus.args, "objinst"), "nova_object.data");
+}
+
+static const char *text_of(struct json_object *data, const char *key)
+{
+    return json_object_get_string(jv_get(data, key));
+}
+
+static void faults_tell_tenants_only_what_nova_would(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(freep) char *text = NULL;
+    struct strbuf long_text = {0};
+    struct json_object *data;
+
+    data = fault_for(f, err_new(ERR_INSTANCE_NOT_FOUND, "instance_id", "u", NULL));
+    assert_string_equal(text_of(data, "message"), "Instance u could not be found.");
+    assert_string_equal(text_of(data, "details"), "");
+    assert_string_equal(text_of(data, "code"), "404");
+    assert_string_equal(text_of(data, "instance_uuid"), "u");
+    assert_string_equal(text_of(data, "host"), "h");
+
+    data = fault_for(f, err_msg(ERR_LIBVIRT, "cannot open /var/lib/x"));
+    assert_string_equal(text_of(data, "message"), "libvirtError");
+    assert_non_null(strstr(text_of(data, "details"), "/var/lib/x"));
+    data = fault_for(f, err_msg(ERR_INTERNAL, "short read of /etc/x"));
+    assert_string_equal(text_of(data, "message"), "InternalError");
+
+    strbuf_add(&long_text, "x");
+    for (int i = 0; i < 200; i++) {
+        strbuf_add(&long_text, "ü");
+    }
+    text = strbuf_take(&long_text);
+    data = fault_for(f, err_new(ERR_MIGRATION_PRE_CHECK, "reason", text, NULL));
+    assert_in_range(strlen(text_of(data, "message")), 254, 255);
+    assert_true(str_ends(text_of(data, "message"), "ü"));
+}
+
+static void a_ping_goes_to_the_base_interface(void **state)
+{
+    struct fixture *f = *state;
+
+    answers("{\"service\": \"conductor\", \"arg\": \"novashim\"}");
+    ok(conductor_ping(f->conductor, f->ctx, 10000));
+    assert_string_equal(bus.method, "ping");
+    assert_string_equal(bus.namespace_, "baseapi");
+    assert_string_equal(bus.version, "1.0");
+    assert_int_equal(bus.timeout_ms, 10000);
+}
+
+static void the_release_is_read_from_what_conductor_supports(void **state)
+{
+    static const struct {
+        const char *minor;
+        enum ovo_release release;
+    } known[] = {{"10", OVO_ZED}, {"11", OVO_2024_1}, {"13", OVO_2025_1}, {"15", OVO_2026_1}};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        CLEANUP(freep)
+        char *text =
+            str_printf("Version 1.999 of LibvirtLiveMigrateData is not supported, supported "
+                       "version is 1.%s",
+                       known[i].minor);
+
+        raises("IncompatibleObjectVersion", text);
+        ok(conductor_detect_release(f->conductor, f->ctx));
+        assert_int_equal(ovo_release(), known[i].release);
+    }
+    ovo_set_release(OVO_ZED);
+    raises("IncompatibleObjectVersion", "no number");
+    fails(conductor_detect_release(f->conductor, f->ctx), ERR_PARSE);
+    answers("\"x\"");
+    fails(conductor_detect_release(f->conductor, f->ctx), ERR_PARSE);
+    assert_int_equal(ovo_release(), OVO_ZED);
+}
+
+static void backporting_lends_the_object(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(jv_putp) struct json_object *newer = parse("{\"nova_object.name\": \"Migration\"}");
+    CLEANUP(jv_putp) struct json_object *older = NULL;
+
+    answers(MIGRATION("{}"));
+    ok(conductor_backport(f->conductor, f->ctx, newer, &migration_class, &older));
+    assert_arg("objinst", "{\"nova_object.name\": \"Migration\"}");
+    assert_arg("object_versions", "{\"Migration\": \"1.7\"}");
+    assert_true(ovo_is_wire_form(older));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(saving_sends_the_object_and_takes_the_updates),
+        TEST(the_expected_task_states_travel_with_null_for_none),
+        TEST(the_database_is_given_three_more_chances),
+        TEST(what_may_have_been_created_is_not_created_again),
+        TEST(answers_that_are_none_are_errors),
+        TEST(absent_records_are_null_where_nova_says_so),
+        TEST(plain_results_come_as_they_are),
+        TEST(loading_asks_only_for_what_is_missing),
+        TEST(events_say_how_it_ended),
+        TEST(faults_tell_tenants_only_what_nova_would),
+        TEST(a_ping_goes_to_the_base_interface),
+        TEST(the_release_is_read_from_what_conductor_supports),
+        TEST(backporting_lends_the_object),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
