@@ -2,9 +2,9 @@
 
 /* RPC client: calls, casts and fan-outs as oslo.messaging makes them.
  *
- * A call blocks the calling thread until its reply, its deadline or cancellation; one reply queue and
- * one connection serve all callers.  While the broker is away sends wait (they do not fail) until the
- * call's own deadline; casts wait as long as their deadline allows, then fail.
+ * A call blocks the calling thread until its reply, its deadline or cancellation; one reply queue
+ * and one connection serve all callers.  While the broker is away sends wait (they do not fail)
+ * until the call's own deadline; casts wait as long as their deadline allows, then fail.
  *
  * Source: oslo_messaging/_drivers/amqpdriver.py, rpc/client.py.
  *
@@ -29,13 +29,14 @@ struct rpc_target {
 
 /* 0 in either: the configured rpc_response_timeout. */
 struct rpc_times {
-    int64_t timeout_ms; /* Of the whole call. */
-    int64_t monitor_ms; /* Not 0: long call, the server must show life this often. */
+    int64_t timeout_ms;    /* Of the whole call. */
+    int64_t monitor_ms;    /* Not 0: long call, the server must show life this often. */
     struct cancel *cancel; /* May be NULL. */
 };
 
-/* Calls a method.  Consumes args (an object of argument name to value).  *ret is owned by the caller
- * and may be NULL (JSON null).  Errors: what the peer raised (err_remote), ERR_TIMEOUT, ERR_CANCELLED. */
+/* Calls a method.  Consumes args (an object of argument name to value).  *ret is owned by the
+ * caller and may be NULL (JSON null).  Errors: what the peer raised (err_remote), ERR_TIMEOUT,
+ * ERR_CANCELLED. */
 struct err *rpc_call(struct rpc_client *, const struct rctx *, const struct rpc_target *,
                      const char *method, struct json_object *args, const struct rpc_times *,
                      struct json_object **ret) MUST_CHECK;

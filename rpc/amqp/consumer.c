@@ -44,14 +44,19 @@ void consumer_queue_fini(struct consumer_queue *q)
     *q = (struct consumer_queue){0};
 }
 
+/* NULL: not ready. */
 static void set_ready(struct consumer *c, const struct url_host *host)
 {
+    bool is_ready = host != NULL;
+
     mutex_lock(&c->m);
-    snprintf(c->broker, sizeof(c->broker), host ? "%s:%u" : "", host ? host->host : "",
-             host ? host->port : 0);
+    c->broker[0] = '\0';
+    if (host) {
+        snprintf(c->broker, sizeof(c->broker), "%s:%u", host->host, host->port);
+    }
     mutex_unlock(&c->m);
-    if (atomic_exchange(&c->is_ready, host != NULL) != (host != NULL) && c->on_ready) {
-        c->on_ready(host != NULL, c->arg);
+    if (atomic_exchange(&c->is_ready, is_ready) != is_ready && c->on_ready) {
+        c->on_ready(is_ready, c->arg);
     }
 }
 

@@ -3,8 +3,8 @@
 /* The connection to the message bus: one object for both directions.
  *
  * Opens as many AMQP connections as it needs (one that reads requests, one that reads replies, one
- * that publishes), fails over between the brokers of transport_url, declares everything again after a
- * reconnection, and never gives up.
+ * that publishes), fails over between the brokers of transport_url, declares everything again after
+ * a reconnection, and never gives up.
  *
  * Thread-safety: rpc_start and rpc_stop from the main thread. */
 
@@ -29,8 +29,8 @@ struct err *rpc_serve(struct rpc *, const char *const *topics, const char *serve
 void rpc_stop_serving(struct rpc *);
 
 struct rpc_stats {
-    bool is_connected;      /* Both directions. */
-    char broker[128];       /* host:port in use */
+    bool is_connected; /* Both directions. */
+    char broker[128];  /* host:port in use */
     uint64_t n_requests, n_calls, n_casts, n_duplicates, n_malformed, n_reconnects;
 };
 void rpc_stats(struct rpc *, struct rpc_stats *ret);
