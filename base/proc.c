@@ -1,0 +1,149 @@
+#include "base/proc.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAX_OUTPUT (1u << 20)
+
+extern char **environ;
+
+struct capture {
+    int fd; /* -1: at its end. */
+    struct strbuf text;
+};
+
+static struct err *spawn(const char *const *argv, int out, int err, pid_t *ret)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attr;
+    sigset_t none, defaults;
+
+    sigemptyset(&none);
+    sigemptyset(&defaults);
+    sigaddset(&defaults, SIGPIPE);
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&files, err, STDERR_FILENO);
+    posix_spawnattr_init(&attr);
+    /* Our signals are blocked for the reactor's sake; a program wants them as usual. */
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setsigdefault(&attr, &defaults);
+    int rc = posix_spawnp(ret, argv[0], &files, &attr, (char *const *)(uintptr_t)argv, environ);
+
+    posix_spawnattr_destroy(&attr);
+    posix_spawn_file_actions_destroy(&files);
+    return rc ? err_errno(rc, "starting %s", argv[0]) : NULL;
+}
+
+static void read_some(struct capture *c)
+{
+    char buf[4096];
+    ssize_t n = read(c->fd, buf, sizeof(buf));
+
+    if (n > 0 && c->text.len < MAX_OUTPUT) {
+        strbuf_add_mem(&c->text, buf, (size_t)n);
+    }
+    if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) {
+        close(c->fd);
+        c->fd = -1;
+    }
+}
+
+/* Reads both until both are at their end; false when the deadline came first. */
+static bool read_all(struct capture *out, struct capture *err, int64_t deadline_ms)
+{
+    while (out->fd >= 0 || err->fd >= 0) {
+        struct pollfd fds[] = {{.fd = out->fd, .events = POLLIN}, {.fd = err->fd, .events = POLLIN}};
+        int64_t left_ms = deadline_ms - clock_ms();
+
+        if (left_ms <= 0) {
+            return false;
+        }
+        if (poll(fds, 2, (int)MIN(left_ms, (int64_t)60000)) <= 0) {
+            continue;
+        }
+        if (fds[0].revents) {
+            read_some(out);
+        }
+        if (fds[1].revents) {
+            read_some(err);
+        }
+    }
+    return true;
+}
+
+static struct err *result(const char *program, int status, struct strbuf *stderr_text)
+{
+    CLEANUP(freep) char *said = strbuf_take(stderr_text);
+    const char *end = str_strip(said);
+    size_t len = strlen(end);
+
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return NULL;
+    }
+    if (len > 400) {
+        end += len - 400;
+    }
+    enum err_kind kind = strstr(end, strerror(ENOSPC)) ? ERR_NO_SPACE : ERR_INTERNAL;
+
+    if (WIFSIGNALED(status)) {
+        return err_msg(kind, "%s was killed by signal %d: %s", program, WTERMSIG(status), end);
+    }
+    return err_msg(kind, "%s failed with status %d: %s", program, WEXITSTATUS(status), end);
+}
+
+struct err *proc_run(const char *const *argv, int64_t timeout_ms, char **ret_out)
+{
+    int out[2], err[2], status = 0;
+    pid_t pid;
+
+    if (pipe2(out, O_CLOEXEC) < 0) {
+        return err_errno(errno, "starting %s", argv[0]);
+    }
+    if (pipe2(err, O_CLOEXEC) < 0) {
+        struct err *e = err_errno(errno, "starting %s", argv[0]);
+
+        close(out[0]);
+        close(out[1]);
+        return e;
+    }
+    struct capture captures[] = {{.fd = out[0]}, {.fd = err[0]}};
+    struct err *e = spawn(argv, out[1], err[1], &pid);
+
+    close(out[1]);
+    close(err[1]);
+    if (!e) {
+        bool is_done = read_all(&captures[0], &captures[1], clock_ms() + timeout_ms);
+
+        if (!is_done) {
+            kill(pid, SIGKILL);
+        }
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+        }
+        e = is_done ? result(argv[0], status, &captures[1].text)
+                    : err_msg(ERR_TIMEOUT, "%s took more than %lld ms", argv[0],
+                              (long long)timeout_ms);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(captures); i++) {
+        if (captures[i].fd >= 0) {
+            close(captures[i].fd);
+        }
+    }
+    if (!e && ret_out) {
+        *ret_out = strbuf_take(&captures[0].text);
+    }
+    strbuf_fini(&captures[0].text);
+    strbuf_fini(&captures[1].text);
+    return e;
+}

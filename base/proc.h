@@ -1,0 +1,15 @@
+#pragma once
+
+/* Running a program: arguments as a list (no shell), output bounded, a deadline.
+ *
+ * Thread-safety: from any thread; blocks the caller. */
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+/* Runs argv[0] (found in PATH) with argv; NULL ends.  stdin is /dev/null.  What it prints to stdout
+ * (at most 1 MiB) goes to *ret_out if that is not NULL.  ERR_INTERNAL with the program, its exit
+ * status and the end of what it said on stderr; ERR_NO_SPACE when that says that a disk is full;
+ * ERR_TIMEOUT after killing it. */
+struct err *proc_run(const char *const *argv, int64_t timeout_ms, char **ret_out) MUST_CHECK;
