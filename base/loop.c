@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -262,4 +263,10 @@ struct err *loop_run(struct loop *loop)
     int r = sd_event_loop(loop->event);
 
     return r < 0 ? err_errno(-r, "running the event loop") : NULL;
+}
+
+void loop_notify(struct loop *l, const char *state)
+{
+    (void)l;
+    sd_notify(/* unset_environment= */ 0, state);
 }

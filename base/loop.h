@@ -51,3 +51,5 @@ void loop_post(struct loop *, loop_fn, void *arg);
 /* Runs until loop_quit; once in the life of a loop.  Under systemd it feeds the watchdog. */
 struct err *loop_run(struct loop *) MUST_CHECK;
 void loop_quit(struct loop *);
+/* Tells systemd ("READY=1", "STOPPING=1"); without systemd nothing happens. */
+void loop_notify(struct loop *, const char *state);

@@ -14,5 +14,10 @@
 
 #include "driver/compute/node.h"
 
-/* An rpc_request_fn; arg is the node. */
+struct dispatcher *dispatcher_new(void) MUST_CHECK;
+struct dispatcher *dispatcher_free(struct dispatcher *);
+
+/* An rpc_request_fn; arg is the node.  Until dispatch_open requests are kept (we consume before our
+ * records are made, so that the start is quick), pings excepted. */
 void dispatch_request(struct rpc_request *, void *node);
+void dispatch_open(struct node *);

@@ -437,9 +437,6 @@ static struct err *destination_xml(struct live *lm, const struct conf *conf,
                     libvirt_live_migrate_data_dst_wants_file_backed_memory, md),
         .has_cpu_shares_quota = flavor_extra_specs_get(flavor, "quota:cpu_shares") != NULL,
         .integration_bridge = conf->neutron.ovs_bridge,
-        .is_qemu = str_eq(conf->libvirt.virt_type, "qemu"),
-        .rx_queue_size = (int)conf->libvirt.rx_queue_size,
-        .tx_queue_size = (int)conf->libvirt.tx_queue_size,
     };
 
     if (libvirt_live_migrate_data_has_graphics_listen_addr_vnc(md)) {

@@ -22,11 +22,13 @@ struct events;
 struct moves;
 struct notifier;
 struct service_record;
+struct dispatcher;
 
 struct node {
     struct conf_holder *conf;
     const char *host;              /* [DEFAULT]host */
     const char *libvirt_uri;
+    char *host_name, *uri;         /* What the two above borrow. */
     struct loop *loop;
     struct task_pool *tasks;
     struct rpc *rpc;
@@ -42,6 +44,7 @@ struct node {
     struct moves *moves;           /* Live migrations whose source we are. */
     struct notifier *notifier;
     struct service_record *service;
+    struct dispatcher *dispatcher; /* Requests that come before we are ready. */
     struct cancel *stopping;       /* Set when the service is asked to stop. */
     int64_t started_ms;
 };
@@ -51,3 +54,17 @@ struct node {
 #define NODE_RPC_VERSION "6.1"
 #define NODE_BINARY "nova-compute"
 #define NODE_TOPIC "compute"
+
+/* Makes everything that hangs from a node, without talking to anybody. */
+struct err *node_new(struct conf_holder *, struct loop *, struct node **ret) MUST_CHECK;
+/* Starts to serve, on a lane: joins the cell, counts resources, settles what a crash left.  Calls
+ * 'done' on the loop's thread, with the error that makes a start impossible or NULL. */
+typedef void (*node_started_fn)(struct err *, void *arg);
+void node_start(struct node *, node_started_fn done, void *arg);
+/* Nothing new is taken; what waits is cancelled.  The loop goes on until node_is_idle. */
+void node_stop(struct node *);
+bool node_is_idle(struct node *);
+/* After the loop has ended. */
+struct node *node_free(struct node *);
+/* Options that may change while we run: limits of lanes. */
+void node_apply_conf(struct node *);

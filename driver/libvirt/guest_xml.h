@@ -83,8 +83,6 @@ struct guest_rewrite {
     bool wants_file_backed_memory;         /* Of the destination. */
     bool has_cpu_shares_quota;             /* Flavor has quota:cpu_shares. */
     const char *integration_bridge;        /* For VIFs of type "bridge". */
-    bool is_qemu;                          /* virt_type qemu */
-    int rx_queue_size, tx_queue_size;      /* 0: none. */
 };
 
 /* The destination's XML.  ERR_MIGRATION_ERROR naming what does not fit (an interface without MAC, a
