@@ -64,7 +64,8 @@ static void read_some(struct capture *c)
 static bool read_all(struct capture *out, struct capture *err, int64_t deadline_ms)
 {
     while (out->fd >= 0 || err->fd >= 0) {
-        struct pollfd fds[] = {{.fd = out->fd, .events = POLLIN}, {.fd = err->fd, .events = POLLIN}};
+        struct pollfd fds[] = {{.fd = out->fd, .events = POLLIN},
+                               {.fd = err->fd, .events = POLLIN}};
         int64_t left_ms = deadline_ms - clock_ms();
 
         if (left_ms <= 0) {
@@ -131,9 +132,9 @@ struct err *proc_run(const char *const *argv, int64_t timeout_ms, char **ret_out
         }
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         }
-        e = is_done ? result(argv[0], status, &captures[1].text)
-                    : err_msg(ERR_TIMEOUT, "%s took more than %lld ms", argv[0],
-                              (long long)timeout_ms);
+        e = is_done
+                ? result(argv[0], status, &captures[1].text)
+                : err_msg(ERR_TIMEOUT, "%s took more than %lld ms", argv[0], (long long)timeout_ms);
     }
     for (size_t i = 0; i < ARRAY_SIZE(captures); i++) {
         if (captures[i].fd >= 0) {

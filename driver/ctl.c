@@ -69,7 +69,8 @@ static void print_value(const char *name, struct json_object *value, int indent)
 {
     if (json_object_is_type(value, json_type_object)) {
         printf("%*s%s\n", indent, "", name);
-        json_object_object_foreach(value, key, child) {
+        json_object_object_foreach(value, key, child)
+        {
             print_value(key, child, indent + 2);
         }
     } else if (json_object_is_type(value, json_type_array)) {
@@ -101,7 +102,8 @@ static void print_answer(struct json_object *answer, bool as_json)
             print_migration(json_object_array_get_idx(answer, i));
         }
     } else {
-        json_object_object_foreach(answer, key, value) {
+        json_object_object_foreach(answer, key, value)
+        {
             print_value(key, value, 0);
         }
     }

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 /* graceful_shutdown_timeout of Nova's services. */
-#define STOP_MS 60000
+#define STOP_MS      60000
 #define STOP_LOOK_MS 100
 
 struct daemon {

@@ -1,7 +1,8 @@
 /* build_and_run_instance: declined, so that the conductor takes the next host.
  *
- * Building servers is not part of this service yet; a host that runs it serves servers that are there.
- * What the scheduler may send all the same goes back the way that Nova reschedules a failed build.
+ * Building servers is not part of this service yet; a host that runs it serves servers that are
+ * there. What the scheduler may send all the same goes back the way that Nova reschedules a failed
+ * build.
  *
  * Source: nova/compute/manager.py _do_build_and_run_instance (RescheduledException),
  * nova/conductor/rpcapi.py build_instances 1.19. */
@@ -27,8 +28,9 @@ static struct json_object *ref_or_empty_list(struct json_object *json)
 /* Nobody can take it: the server ends in ERROR with the reason. */
 static struct err *give_up(struct node *node, const struct rctx *ctx, struct instance *inst)
 {
-    CLEANUP(err_freep) struct err *fault = err_new(ERR_RESCHEDULED, "instance_uuid",
-                                                   instance_uuid(inst), "reason", reason, NULL);
+    CLEANUP(err_freep)
+    struct err *fault =
+        err_new(ERR_RESCHEDULED, "instance_uuid", instance_uuid(inst), "reason", reason, NULL);
 
     instance_set_vm_state(inst, "error");
     instance_set_task_state(inst, NULL);
@@ -44,8 +46,8 @@ static struct json_object *filter_properties_with_reason(struct json_object *fil
     struct json_object *retry = jv_get(fp, "retry");
 
     if (retry) {
-        CLEANUP(freep) char *text =
-            str_printf("Build of instance %s was re-scheduled: %s", uuid, reason);
+        CLEANUP(freep)
+        char *text = str_printf("Build of instance %s was re-scheduled: %s", uuid, reason);
 
         jv_add(retry, "exc", list_of(jv_new_str(text)));
         jv_add_str(retry, "exc_reason", text);

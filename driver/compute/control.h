@@ -2,8 +2,8 @@
 
 /* The control socket: what novashimctl asks, answered from the registries.
  *
- * One request a connection: a line of JSON {"command": ..., ...} in, a JSON value and a newline out.
- * Unix socket, mode 0600, owned by the service's user; requests are bounded to 4 KiB.
+ * One request a connection: a line of JSON {"command": ..., ...} in, a JSON value and a newline
+ * out. Unix socket, mode 0600, owned by the service's user; requests are bounded to 4 KiB.
  *
  * Thread-safety: on the reactor's thread; answers come from short critical sections only. */
 

@@ -2,10 +2,10 @@
 
 /* From a request on the bus to a handler on a lane, and back.
  *
- * Decodes a request by its row in rpc/amqp/compute_api.def, submits it as a task on the row's lane and
- * strand, and does around the handler what Nova's decorators do: action events, instance faults,
- * task states put back, migrations put in error.  Verbs without a handler are refused so that no
- * server is ever stuck.
+ * Decodes a request by its row in rpc/amqp/compute_api.def, submits it as a task on the row's lane
+ * and strand, and does around the handler what Nova's decorators do: action events, instance
+ * faults, task states put back, migrations put in error.  Verbs without a handler are refused so
+ * that no server is ever stuck.
  *
  * Source: nova/compute/manager.py (wrap_instance_event, wrap_instance_fault, reverts_task_state,
  * errors_out_migration), nova/exception_wrapper.py; contract compute-rpc.md 3.1, 3.7.

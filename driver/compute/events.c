@@ -8,7 +8,7 @@
 
 /* How long an event that nobody waits for yet is remembered. */
 #define EARLY_KEPT_MS 10000
-#define EARLY_MAX 256
+#define EARLY_MAX     256
 
 struct expectation {
     char *tag;
@@ -95,8 +95,7 @@ struct event_wait *events_expect(struct events *ev, const char *instance_uuid, c
     cond_init(&w->cond);
     mutex_lock(&ev->m);
     for (size_t i = 0; i < tags->n; i++) {
-        struct early_event *e =
-            early_find_locked(ev, instance_uuid, name, tags->items[i], now_ms);
+        struct early_event *e = early_find_locked(ev, instance_uuid, name, tags->items[i], now_ms);
 
         w->items[w->n].tag = str_dup(tags->items[i]);
         if (e) {
@@ -154,7 +153,8 @@ struct err *events_wait(struct event_wait *w, int64_t deadline_ms, struct cancel
 
     mutex_unlock(&ev->m);
     if (has_failed) {
-        return err_msg(ERR_VIF_PLUG, "Neutron reported failure of %s for port(s) %s", w->name, tags);
+        return err_msg(ERR_VIF_PLUG, "Neutron reported failure of %s for port(s) %s", w->name,
+                       tags);
     }
     if (!is_missing) {
         return NULL;
@@ -204,8 +204,8 @@ static void early_keep_locked(struct events *ev, const char *uuid, const char *n
     e->until_ms = clock_ms() + EARLY_KEPT_MS;
 }
 
-bool events_deliver(struct events *ev, const char *instance_uuid, const char *name,
-                    const char *tag, const char *status)
+bool events_deliver(struct events *ev, const char *instance_uuid, const char *name, const char *tag,
+                    const char *status)
 {
     bool has_failed = str_eq(status, "failed");
     bool is_awaited = false;

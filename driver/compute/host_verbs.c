@@ -105,14 +105,15 @@ static void take_event(struct node *node, const struct rctx *ctx, struct instanc
     if (str_eq(name, "network-changed")) {
         refresh_network(node, ctx, inst);
     } else if (str_eq(name, "network-vif-deleted")) {
-        log_warning(LOG_COMPUTE, "port %s was deleted under the server; its interface stays until the "
-                                 "server is rebooted",
+        log_warning(LOG_COMPUTE,
+                    "port %s was deleted under the server; its interface stays until the "
+                    "server is rebooted",
                     tag);
         refresh_network(node, ctx, inst);
     } else {
-        bool is_awaited = events_deliver(node->events, instance_uuid(inst), name, tag,
-                                         external_event_has_status(ev) ? external_event_status(ev)
-                                                                       : "completed");
+        bool is_awaited =
+            events_deliver(node->events, instance_uuid(inst), name, tag,
+                           external_event_has_status(ev) ? external_event_status(ev) : "completed");
 
         log_debug(LOG_COMPUTE, "event %s of %s came, %s", name, tag ? tag : "-",
                   is_awaited ? "and is awaited" : "nobody waits for it");

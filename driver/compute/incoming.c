@@ -36,8 +36,8 @@ struct err *incoming_begin(struct node *node, const char *instance_uuid, const c
     CLEANUP(freep) char *text = jv_text(o);
 
     TRY(fs_mkdir_all(&fs_real, dir, 0700));
-    TRY_CTX(fs_write_atomic(&fs_real, path, text, strlen(text), 0600),
-            "noting that %s comes in", instance_uuid);
+    TRY_CTX(fs_write_atomic(&fs_real, path, text, strlen(text), 0600), "noting that %s comes in",
+            instance_uuid);
     return NULL;
 }
 

@@ -14,10 +14,10 @@
 int64_t lifecycle_power_state_of(enum lv_state state)
 {
     static const int64_t states[] = {
-        [LV_NOSTATE] = POWER_NOSTATE,       [LV_RUNNING] = POWER_RUNNING,
-        [LV_BLOCKED] = POWER_RUNNING,       [LV_PAUSED] = POWER_PAUSED,
-        [LV_SHUTDOWN] = POWER_SHUTDOWN,     [LV_SHUTOFF] = POWER_SHUTDOWN,
-        [LV_CRASHED] = POWER_CRASHED,       [LV_PMSUSPENDED] = POWER_SUSPENDED,
+        [LV_NOSTATE] = POWER_NOSTATE,   [LV_RUNNING] = POWER_RUNNING,
+        [LV_BLOCKED] = POWER_RUNNING,   [LV_PAUSED] = POWER_PAUSED,
+        [LV_SHUTDOWN] = POWER_SHUTDOWN, [LV_SHUTOFF] = POWER_SHUTDOWN,
+        [LV_CRASHED] = POWER_CRASHED,   [LV_PMSUSPENDED] = POWER_SUSPENDED,
     };
 
     return states[state];
@@ -41,8 +41,8 @@ static bool is_ours_and_idle(struct node *node, struct instance *inst)
     return str_eq(instance_host(inst), node->host) && !instance_task_state(inst);
 }
 
-/* A guest that has ended, for whatever reason, is a stopped server: Nova stops it through its API, which
- * leaves vm_state "stopped". */
+/* A guest that has ended, for whatever reason, is a stopped server: Nova stops it through its API,
+ * which leaves vm_state "stopped". */
 static void follow_vm_state(struct instance *inst, int64_t power)
 {
     const char *vm_state = instance_vm_state(inst);
@@ -53,8 +53,9 @@ static void follow_vm_state(struct instance *inst, int64_t power)
                     power == POWER_CRASHED ? "crashed" : "shut down");
         instance_set_vm_state(inst, "stopped");
     } else if (str_eq(vm_state, "stopped") && power == POWER_RUNNING) {
-        log_warning(LOG_COMPUTE, "the server is stopped by its record, but its guest runs; leaving it to "
-                                 "the operator");
+        log_warning(LOG_COMPUTE,
+                    "the server is stopped by its record, but its guest runs; leaving it to "
+                    "the operator");
     }
 }
 
@@ -142,8 +143,8 @@ static void delay_is_over(void *arg)
 static void begin_delay(void *arg)
 {
     struct sync_job *job = arg;
-    struct err *e = loop_add_timer(job->node->loop, clock_ms() + STOPPED_DELAY_MS, delay_is_over, job,
-                                   &job->timer);
+    struct err *e = loop_add_timer(job->node->loop, clock_ms() + STOPPED_DELAY_MS, delay_is_over,
+                                   job, &job->timer);
 
     if (e) {
         err_ignore(e, "delaying the look at a stopped guest");

@@ -20,7 +20,8 @@
 
 int64_t lifecycle_power_state_of(enum lv_state);
 /* The power state of a server's domain; ERR_INSTANCE_NOT_FOUND. */
-struct err *lifecycle_power_state(struct node *, const char *instance_uuid, int64_t *ret) MUST_CHECK;
+struct err *lifecycle_power_state(struct node *, const char *instance_uuid, int64_t *ret)
+    MUST_CHECK;
 
 /* An event of any domain (lv_event_fn; arg is the node). */
 void lifecycle_event(const struct lv_event *, void *node);

@@ -3,8 +3,8 @@
 /* Live migration: what its verbs share.  One file a role:
  *
  *   live_check.c   the destination's and the source's checks, before anything moves
- *   live_source.c  queue, prepare, copy, post steps and rollback on the source; abort, force-complete
- *   live_dest.c    what the destination prepares, takes over, or undoes
+ *   live_source.c  queue, prepare, copy, post steps and rollback on the source; abort,
+ * force-complete live_dest.c    what the destination prepares, takes over, or undoes
  *
  * The handlers themselves are declared in driver/compute/handlers.h.
  *
@@ -26,8 +26,8 @@ struct err *live_guest_info(struct node *, const char *uuid, struct lv_domain **
 struct err *live_volume_serials(struct node *, const struct rctx *, const char *uuid,
                                 struct strv *ret, bool *ret_is_volume_backed) MUST_CHECK;
 
-/* Saves that must not get lost because broker or conductor are away for a while: tried again after a
- * time-out, for up to ten minutes or until the service stops. */
+/* Saves that must not get lost because broker or conductor are away for a while: tried again after
+ * a time-out, for up to ten minutes or until the service stops. */
 struct err *live_save_instance(struct node *, const struct rctx *, struct instance *,
                                const char *const *expected_task_states) MUST_CHECK;
 struct err *live_save_migration(struct node *, const struct rctx *, struct migration *,
@@ -35,11 +35,13 @@ struct err *live_save_migration(struct node *, const struct rctx *, struct migra
 /* { "migrating", NULL } */
 extern const char *const live_expect_migrating[];
 
-/* Copies new_* of the migration context onto the instance (Instance.apply_migration_context). */
-void live_apply_migration_context(struct instance *);
+/* Copies new_* of the migration context, loaded if need be, onto the instance
+ * (Instance.apply_migration_context). */
+struct err *live_apply_migration_context(struct node *, const struct rctx *, struct instance *)
+    MUST_CHECK;
 
 /* Takes away everything that a move that failed may have left on this host: bindings of its ports,
- * OVS ports, a domain that never ran, its directory if 'destroy_disks', claims.  Whatever is already
- * gone is no error; each failure is logged. */
+ * OVS ports, a domain that never ran, its directory if 'destroy_disks', claims.  Whatever is
+ * already gone is no error; each failure is logged. */
 void live_clean_destination(struct node *, const struct rctx *, struct instance *,
                             const struct vif_list *, bool destroy_disks);

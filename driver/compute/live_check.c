@@ -48,7 +48,8 @@ static struct err *members_here(struct node *node, const struct rctx *ctx, struc
     CLEANUP(migration_list_freep) struct migration_list *moves = NULL;
 
     TRY(instance_uuids_by_host(node->conductor, ctx, node->host, &here));
-    TRY(migration_list_in_progress(node->conductor, ctx, node->host, tracker_nodename(node->tracker),
+    TRY(migration_list_in_progress(node->conductor, ctx, node->host,
+                                   tracker_nodename(node->tracker),
                                    /* with_error= */ false, &moves));
     for (size_t i = 0; i < migration_list_n(moves); i++) {
         const char *uuid = migration_instance_uuid(migration_list_at(moves, i));
@@ -82,7 +83,7 @@ struct err *live_check_group(struct node *node, const struct rctx *ctx, struct i
         group && instance_group_has_policy(group) ? instance_group_policy(group) : NULL;
 
     if (str_eq(policy, "anti-affinity")) {
-        const char *most = instance_group_rules_get(group, "max_server_per_host");
+        const char *most = instance_group__rules_get(group, "max_server_per_host");
         int64_t max = 1;
 
         if (most && !str_to_i64(most, &max)) {
@@ -90,16 +91,18 @@ struct err *live_check_group(struct node *node, const struct rctx *ctx, struct i
         }
         TRY(members_here(node, ctx, inst, group, &n_here));
         if (n_here >= (unsigned)max) {
-            return pre_check("Failed to validate instance group policy due to: Build of instance %s was "
-                             "re-scheduled: Anti-affinity instance group policy was violated.",
-                             instance_uuid(inst));
+            return pre_check(
+                "Failed to validate instance group policy due to: Build of instance %s was "
+                "re-scheduled: Anti-affinity instance group policy was violated.",
+                instance_uuid(inst));
         }
     } else if (str_eq(policy, "affinity")) {
         TRY(members_here(node, ctx, inst, group, &n_here));
         if (n_here == 0 && instance_group_n_members(group) > 1) {
-            return pre_check("Failed to validate instance group policy due to: Build of instance %s was "
-                             "re-scheduled: Affinity instance group policy was violated.",
-                             instance_uuid(inst));
+            return pre_check(
+                "Failed to validate instance group policy due to: Build of instance %s was "
+                "re-scheduled: Affinity instance group policy was violated.",
+                instance_uuid(inst));
         }
     }
     return NULL;
@@ -139,16 +142,18 @@ static struct err *check_ports(struct node *node, const struct conf *conf, struc
         }
         if (str_eq(vif->type, "vhostuser") && !conf->libvirt.file_backed_memory &&
             !has_shared_memory(inst)) {
-            return pre_check("Port %s of server %s is a vhost-user port, but the server has no shared "
-                             "hugepages (flavor extra spec hw:mem_page_size), so no switch can map "
-                             "its memory; it cannot be live-migrated to %s",
-                             vif->id, instance_uuid(inst), node->host);
+            return pre_check(
+                "Port %s of server %s is a vhost-user port, but the server has no shared "
+                "hugepages (flavor extra spec hw:mem_page_size), so no switch can map "
+                "its memory; it cannot be live-migrated to %s",
+                vif->id, instance_uuid(inst), node->host);
         }
     }
     return NULL;
 }
 
-/* Volumes come with the block-storage service; until then a server that has one stays where it is. */
+/* Volumes come with the block-storage service; until then a server that has one stays where it is.
+ */
 static struct err *check_volumes(struct node *node, const struct rctx *ctx, struct instance *inst)
 {
     CLEANUP(block_device_mapping_list_freep) struct block_device_mapping_list *bdms = NULL;
@@ -158,9 +163,10 @@ static struct err *check_volumes(struct node *node, const struct rctx *ctx, stru
         struct block_device_mapping *bdm = block_device_mapping_list_at(bdms, i);
 
         if (str_eq(block_device_mapping_destination_type(bdm), "volume")) {
-            return pre_check("Server %s has volume %s attached, which the compute service on %s does not "
-                             "move yet",
-                             instance_uuid(inst), block_device_mapping_volume_id(bdm), node->host);
+            return pre_check(
+                "Server %s has volume %s attached, which the compute service on %s does not "
+                "move yet",
+                instance_uuid(inst), block_device_mapping_volume_id(bdm), node->host);
         }
     }
     return NULL;
@@ -225,8 +231,8 @@ static struct err *dest_data(struct node *node, const struct conf *conf,
                              const struct args_check_can_live_migrate_destination *a,
                              const struct vif_list *vifs, struct libvirt_live_migrate_data **ret)
 {
-    CLEANUP(libvirt_live_migrate_data_freep) struct libvirt_live_migrate_data *md =
-        libvirt_live_migrate_data_new();
+    CLEANUP(libvirt_live_migrate_data_freep)
+    struct libvirt_live_migrate_data *md = libvirt_live_migrate_data_new();
     CLEANUP(freep) char *probe = NULL;
     bool has_bindings;
 
@@ -243,8 +249,8 @@ static struct err *dest_data(struct node *node, const struct conf *conf,
     if (a->has_disk_over_commit) {
         libvirt_live_migrate_data_set_disk_over_commit(md, a->disk_over_commit);
     }
-    libvirt_live_migrate_data_set_dst_wants_file_backed_memory(md,
-                                                               conf->libvirt.file_backed_memory > 0);
+    libvirt_live_migrate_data_set_dst_wants_file_backed_memory(
+        md, conf->libvirt.file_backed_memory > 0);
     if (instance_has_numa_topology(a->instance) && instance_numa_topology(a->instance)) {
         libvirt_live_migrate_data_set_dst_supports_numa_live_migration(md, true);
     }
@@ -261,7 +267,8 @@ static struct err *claim(struct node *node, const struct rctx *ctx,
                          struct libvirt_live_migrate_data *md)
 {
     CLEANUP(instance_numa_topology_freep) struct instance_numa_topology *fitted = NULL;
-    CLEANUP(libvirt_live_migrate_numa_info_freep) struct libvirt_live_migrate_numa_info *info = NULL;
+    CLEANUP(libvirt_live_migrate_numa_info_freep)
+    struct libvirt_live_migrate_numa_info *info = NULL;
 
     if (!a->migration || !libvirt_live_migrate_data_has_src_supports_numa_live_migration(md) ||
         !libvirt_live_migrate_data_src_supports_numa_live_migration(md)) {
@@ -294,9 +301,10 @@ static struct err *ask_source_and_claim(struct node *node, const struct rctx *ct
     return NULL;
 }
 
-struct err *compute_check_can_live_migrate_destination(
-    struct node *node, const struct rctx *ctx, struct args_check_can_live_migrate_destination *a,
-    struct json_object **ret)
+struct err *
+compute_check_can_live_migrate_destination(struct node *node, const struct rctx *ctx,
+                                           struct args_check_can_live_migrate_destination *a,
+                                           struct json_object **ret)
 {
     CLEANUP(libvirt_live_migrate_data_freep) struct libvirt_live_migrate_data *mine = NULL;
     CLEANUP(libvirt_live_migrate_data_freep) struct libvirt_live_migrate_data *md = NULL;
@@ -366,9 +374,10 @@ static struct err *check_guest_memory(struct node *node, struct instance *inst,
         const struct guest_interface *nic = &guest->interfaces[i];
 
         if (str_eq(nic->type, "vhostuser") && !guest->has_shared_memory) {
-            return pre_check("Server %s on %s has a vhost-user interface (%s) but its memory is not "
-                             "shared with the switch: it needs hugepages or file-backed memory",
-                             instance_uuid(inst), node->host, nic->mac);
+            return pre_check(
+                "Server %s on %s has a vhost-user interface (%s) but its memory is not "
+                "shared with the switch: it needs hugepages or file-backed memory",
+                instance_uuid(inst), node->host, nic->mac);
         }
     }
     return NULL;
@@ -394,16 +403,17 @@ static struct err *check_disk_room(struct instance *inst, struct lv_domain *doma
     }
     available = libvirt_live_migrate_data_disk_available_mb(md) << 20;
     if (available < need) {
-        return pre_check("Unable to migrate %s: Disk of instance is too large(available on destination "
-                         "host:%lld < need:%lld)",
-                         instance_uuid(inst), (long long)available, (long long)need);
+        return pre_check(
+            "Unable to migrate %s: Disk of instance is too large(available on destination "
+            "host:%lld < need:%lld)",
+            instance_uuid(inst), (long long)available, (long long)need);
     }
     return NULL;
 }
 
-static struct err *check_storage(struct node *node, struct instance *inst,
-                                 struct lv_domain *domain, const struct guest_info *guest,
-                                 const struct strv *volumes, struct libvirt_live_migrate_data *md)
+static struct err *check_storage(struct node *node, struct instance *inst, struct lv_domain *domain,
+                                 const struct guest_info *guest, const struct strv *volumes,
+                                 struct libvirt_live_migrate_data *md)
 {
     bool is_shared = libvirt_live_migrate_data_is_shared_instance_path(md) ||
                      libvirt_live_migrate_data_is_shared_block_storage(md);

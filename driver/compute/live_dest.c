@@ -44,19 +44,16 @@ static struct err *refuse_fetch(const char *backing_path, int64_t size, void *ar
 {
     (void)size;
     (void)arg;
-    return err_msg(ERR_MIGRATION_ERROR,
-                   "the image cache of this host has no %s, and fetching images is not supported yet",
-                   backing_path);
+    return err_msg(
+        ERR_MIGRATION_ERROR,
+        "the image cache of this host has no %s, and fetching images is not supported yet",
+        backing_path);
 }
 
-static struct err *make_disks(const struct conf *conf, struct instance *inst,
-                              const char *disk, struct libvirt_live_migrate_data *md)
+static struct err *make_disks(const struct conf *conf, struct instance *inst, const char *disk)
 {
     CLEANUP(jv_putp) struct json_object *info = NULL;
 
-    if (libvirt_live_migrate_data_is_shared_instance_path(md)) {
-        return NULL;
-    }
     if (disk) {
         TRY_CTX(jv_parse(disk, strlen(disk), &info), "reading the list of disks");
     } else {
@@ -82,11 +79,14 @@ static void set_result(const struct conf *conf, struct libvirt_live_migrate_data
 
 /* What pre_live_migration makes, in this order; the caller undoes all of it after a failure. */
 static struct err *prepare(struct node *node, const struct rctx *ctx, const struct conf *conf,
-                           struct args_pre_live_migration *a, const struct vif_list *vifs)
+                           struct args_pre_live_migration *a, const struct vif_list *vifs,
+                           bool owns_dir)
 {
     struct vif_list fresh = {0};
 
-    TRY(make_disks(conf, a->instance, a->disk, a->migrate_data));
+    if (owns_dir) {
+        TRY(make_disks(conf, a->instance, a->disk));
+    }
     TRY(plug_all(node, conf, vifs, instance_uuid(a->instance)));
     set_result(conf, a->migrate_data);
     TRY(network_set_migrating_to(node, a->instance, node->host));
@@ -114,7 +114,7 @@ struct err *compute_pre_live_migration(struct node *node, const struct rctx *ctx
     }
     notify_instance(node, ctx, a->instance, NOTIFY_LIVE_PRE, NOTIFY_START);
     TRY(incoming_begin(node, instance_uuid(a->instance), instance_host(a->instance), owns_dir));
-    struct err *e = prepare(node, ctx, conf, a, &vifs);
+    struct err *e = prepare(node, ctx, conf, a, &vifs, owns_dir);
 
     if (e) {
         live_clean_destination(node, ctx, a->instance, &vifs, owns_dir);
@@ -134,7 +134,7 @@ struct err *compute_pre_live_migration(struct node *node, const struct rctx *ctx
 static struct err *take_over(struct node *node, const struct rctx *ctx, struct instance *inst,
                              int64_t power_state)
 {
-    live_apply_migration_context(inst);
+    err_ignore(live_apply_migration_context(node, ctx, inst), "applying the migration context");
     err_ignore(instance_drop_migration_context(node->conductor, ctx, inst),
                "dropping the migration context");
     instance_set_host(inst, node->host);
@@ -167,9 +167,10 @@ static void announce(struct node *node, const struct conf *conf, const char *uui
     }
 }
 
-struct err *compute_post_live_migration_at_destination(
-    struct node *node, const struct rctx *ctx, struct args_post_live_migration_at_destination *a,
-    struct json_object **ret)
+struct err *
+compute_post_live_migration_at_destination(struct node *node, const struct rctx *ctx,
+                                           struct args_post_live_migration_at_destination *a,
+                                           struct json_object **ret)
 {
     struct instance *inst = a->instance;
     CLEANUP(vif_list_fini) struct vif_list vifs = {0};
@@ -206,8 +207,8 @@ struct err *compute_post_live_migration_at_destination(
 
 /* ---- Undo ---- */
 
-/* A domain that is left of the move.  One that runs is the source's word against libvirt's: the source
- * has looked at its own before it asked for the rollback, so this one goes. */
+/* A domain that is left of the move.  One that runs is the source's word against libvirt's: the
+ * source has looked at its own before it asked for the rollback, so this one goes. */
 static struct err *remove_domain(struct node *node, const char *uuid)
 {
     CLEANUP(lv_domain_freep) struct lv_domain *domain = NULL;
@@ -267,8 +268,8 @@ struct err *compute_rollback_live_migration_at_destination(
                        "attr", "host", "state", node->host, "method",
                        "roll a live migration back at its destination", NULL);
     }
-    CLEANUP(err_freep) struct err *note =
-        incoming_read(node, instance_uuid(a->instance), &owns_dir);
+    CLEANUP(err_freep)
+    struct err *note = incoming_read(node, instance_uuid(a->instance), &owns_dir);
 
     if (note && !is_shared_path) {
         owns_dir = a->destroy_disks; /* No note of ours: the source knows. */
@@ -282,9 +283,9 @@ struct err *compute_rollback_live_migration_at_destination(
     return NULL;
 }
 
-struct err *compute_drop_move_claim_at_destination(
-    struct node *node, const struct rctx *ctx, struct args_drop_move_claim_at_destination *a,
-    struct json_object **ret)
+struct err *compute_drop_move_claim_at_destination(struct node *node, const struct rctx *ctx,
+                                                   struct args_drop_move_claim_at_destination *a,
+                                                   struct json_object **ret)
 {
     (void)ret;
     return tracker_drop_move(node->tracker, ctx, instance_uuid(a->instance));

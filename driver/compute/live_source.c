@@ -102,13 +102,16 @@ struct err *live_save_migration(struct node *node, const struct rctx *ctx, struc
 }
 
 /* Instance.apply_migration_context: absent is null. */
-void live_apply_migration_context(struct instance *inst)
+struct err *live_apply_migration_context(struct node *node, const struct rctx *ctx,
+                                         struct instance *inst)
 {
-    struct migration_context *mc =
-        instance_has_migration_context(inst) ? instance_migration_context(inst) : NULL;
+    static const char *const attrs[] = {"migration_context", NULL};
+    struct migration_context *mc;
 
+    TRY(instance_load(node->conductor, ctx, inst, attrs));
+    mc = instance_migration_context(inst);
     if (!mc) {
-        return;
+        return NULL;
     }
     instance_set_numa_topology(
         inst, migration_context_has_new_numa_topology(mc)
@@ -124,6 +127,7 @@ void live_apply_migration_context(struct instance *inst)
     instance_set_resources(inst, migration_context_has_new_resources(mc)
                                      ? resource_list_dup(migration_context_new_resources(mc))
                                      : NULL);
+    return NULL;
 }
 
 /* ---- Switching the ports over ---- */
@@ -208,8 +212,9 @@ static void progress_task(void *arg)
     progress_free(p);
 }
 
-/* Migration's counters and instance.progress, on their own small objects: the save is a task, so that
- * a slow database never holds up the watchdog, and a new one only follows when the last is done. */
+/* Migration's counters and instance.progress, on their own small objects: the save is a task, so
+ * that a slow database never holds up the watchdog, and a new one only follows when the last is
+ * done. */
 static void save_progress(struct live *lm, const struct lv_job *j)
 {
     struct progress *p;
@@ -254,15 +259,12 @@ static void on_sample(const struct lv_job *j, void *arg)
         return;
     }
     lm->progress_ms = now_ms + PROGRESS_MS;
-    log_info(LOG_MIGRATE,
-             "%llu%% of memory, pass %llu: %llu MiB left, %llu MiB/s; disks: %llu MiB left",
-             (unsigned long long)(j->memory_total
-                                      ? 100 - j->memory_remaining * 100 / j->memory_total
-                                      : 0),
-             (unsigned long long)j->memory_iteration,
-             (unsigned long long)(j->memory_remaining >> 20),
-             (unsigned long long)(j->memory_bps >> 20),
-             (unsigned long long)(j->disk_remaining >> 20));
+    log_info(
+        LOG_MIGRATE, "%llu%% of memory, pass %llu: %llu MiB left, %llu MiB/s; disks: %llu MiB left",
+        (unsigned long long)(j->memory_total ? 100 - j->memory_remaining * 100 / j->memory_total
+                                             : 0),
+        (unsigned long long)j->memory_iteration, (unsigned long long)(j->memory_remaining >> 20),
+        (unsigned long long)(j->memory_bps >> 20), (unsigned long long)(j->disk_remaining >> 20));
     save_progress(lm, j);
 }
 
@@ -281,16 +283,18 @@ static void revert_allocations(struct node *node, struct instance *inst, struct 
 {
     bool moved = false;
 
-    err_ignore(placement_move_allocations(node->placement, migration_uuid(m), instance_uuid(inst),
-                                          &moved),
-               "giving the server its allocations back");
+    err_ignore(
+        placement_move_allocations(node->placement, migration_uuid(m), instance_uuid(inst), &moved),
+        "giving the server its allocations back");
     if (!moved) {
-        log_warning(LOG_MIGRATE, "migration %s holds no allocations to give back", migration_uuid(m));
+        log_warning(LOG_MIGRATE, "migration %s holds no allocations to give back",
+                    migration_uuid(m));
     }
 }
 
 /* The destination forgets the move: bindings, ports, disks, claims.  Nova casts only when there are
- * disks to remove and leaves the rest behind on shared storage (P11); the verb is safe there too. */
+ * disks to remove and leaves the rest behind on shared storage (P11); the verb is safe there too.
+ */
 static void undo_destination(struct node *node, const struct rctx *ctx, const char *dest,
                              struct instance *inst, struct libvirt_live_migrate_data *md)
 {
@@ -354,7 +358,8 @@ static void hybrid_tags(const struct vif_list *vifs, struct strv *ret)
     }
 }
 
-/* Calls the destination, and waits for neutron where it asks for that.  Waiters are registered first. */
+/* Calls the destination, and waits for neutron where it asks for that.  Waiters are registered
+ * first. */
 static struct err *prepare_destination(struct live *lm, const struct conf *conf, const char *disk)
 {
     CLEANUP(strv_fini) struct strv tags = {0};
@@ -366,7 +371,8 @@ static struct err *prepare_destination(struct live *lm, const struct conf *conf,
         hybrid_tags(&lm->source_vifs, &tags);
     }
     if (tags.n) {
-        wait = events_expect(lm->node->events, instance_uuid(lm->inst), "network-vif-plugged", &tags);
+        wait =
+            events_expect(lm->node->events, instance_uuid(lm->inst), "network-vif-plugged", &tags);
     }
     TRY(peer_pre_live_migration(lm->node, lm->ctx, move_dest(lm->move), lm->inst, disk, lm->md,
                                 move_cancel(lm->move), &fresh));
@@ -421,9 +427,9 @@ static struct err *destination_xml(struct live *lm, const struct conf *conf,
                                    struct lv_domain *domain, char **ret)
 {
     struct libvirt_live_migrate_data *md = lm->md;
-    struct libvirt_live_migrate_numa_info *ni =
-        libvirt_live_migrate_data_has_dst_numa_info(md) ? libvirt_live_migrate_data_dst_numa_info(md)
-                                                        : NULL;
+    struct libvirt_live_migrate_numa_info *ni = libvirt_live_migrate_data_has_dst_numa_info(md)
+                                                    ? libvirt_live_migrate_data_dst_numa_info(md)
+                                                    : NULL;
     CLEANUP(freep) char *xml = NULL;
     CLEANUP(strv_fini) struct strv perf = {0};
     struct flavor *flavor = instance_flavor(lm->inst);
@@ -490,7 +496,8 @@ static struct err *copy(struct live *lm, const struct conf *conf, const struct g
                                 .copy_disks = &disks,
                                 .is_block_migration = lm->is_block,
                                 .is_paused = str_eq(instance_vm_state(lm->inst), "paused"),
-                                .memory_mib = (unsigned)flavor_memory_mb(instance_flavor(lm->inst))};
+                                .memory_mib =
+                                    (unsigned)flavor_memory_mb(instance_flavor(lm->inst))};
     struct migrate_hooks hooks = {.on_switchover = on_switchover,
                                   .on_sample = on_sample,
                                   .on_postcopy = on_postcopy,
@@ -531,14 +538,16 @@ static void leave_source(struct live *lm, const struct conf *conf)
     }
 }
 
-/* The destination did not take the record over: the guest runs there all the same, so we write it. */
+/* The destination did not take the record over: the guest runs there all the same, so we write it.
+ */
 static void write_record_for(struct live *lm, struct err *why)
 {
     CLEANUP(compute_node_freep) struct compute_node *cn = NULL;
     struct node *node = lm->node;
     struct err *e;
 
-    log_error(LOG_MIGRATE, "%s has not finished its part: %s; writing the server's record from here",
+    log_error(LOG_MIGRATE,
+              "%s has not finished its part: %s; writing the server's record from here",
               move_dest(lm->move), err_message(why));
     err_free(why);
     e = instance_refresh(node->conductor, lm->ctx, lm->inst);
@@ -548,7 +557,8 @@ static void write_record_for(struct live *lm, struct err *why)
     }
     e = compute_node_get_first(node->conductor, lm->ctx, move_dest(lm->move), &cn);
     err_ignore(e, "reading the destination's node");
-    live_apply_migration_context(lm->inst);
+    err_ignore(live_apply_migration_context(node, lm->ctx, lm->inst),
+               "applying the migration context");
     err_ignore(instance_drop_migration_context(node->conductor, lm->ctx, lm->inst),
                "dropping the migration context");
     instance_set_host(lm->inst, move_dest(lm->move));
@@ -577,8 +587,8 @@ static void post(struct live *lm, const struct conf *conf, const struct migrate_
     notify_instance(node, lm->ctx, lm->inst, NOTIFY_LIVE_POST, NOTIFY_START);
     move_once(lm->move, activate, lm->activation);
     leave_source(lm, conf);
-    struct err *e = peer_post_at_destination(node, lm->ctx, move_dest(lm->move), lm->inst,
-                                             lm->is_block);
+    struct err *e =
+        peer_post_at_destination(node, lm->ctx, move_dest(lm->move), lm->inst, lm->is_block);
 
     if (e) {
         write_record_for(lm, e);
@@ -594,7 +604,8 @@ static void post(struct live *lm, const struct conf *conf, const struct migrate_
              "migrated to %s: %lld ms in all, %lld ms copying %llu MiB, guest stopped for %llu ms, "
              "%lld ms after the copy",
              move_dest(lm->move), (long long)(clock_ms() - lm->started_ms),
-             (long long)result->duration_ms, (unsigned long long)(result->stats.data_processed >> 20),
+             (long long)result->duration_ms,
+             (unsigned long long)(result->stats.data_processed >> 20),
              (unsigned long long)result->stats.downtime_ms, (long long)(clock_ms() - start_ms));
     err_ignore(console_auths_clean(node->conductor, lm->ctx, uuid), "removing console tokens");
     task_submit(node->tasks, LANE_PERIODIC, "audit", "audit after a move", audit_task, NULL, node);
@@ -650,8 +661,8 @@ static void run(struct live *lm)
 {
     CLEANUP(guest_info_fini) struct guest_info guest = {0};
     CLEANUP(conf_putp) const struct conf *conf = conf_get(lm->node->conf);
-    CLEANUP(err_freep) struct err *e =
-        live_save_migration(lm->node, lm->ctx, lm->migration, "preparing");
+    CLEANUP(err_freep)
+    struct err *e = live_save_migration(lm->node, lm->ctx, lm->migration, "preparing");
 
     if (!e) {
         e = prepare(lm, conf, &guest);
@@ -674,9 +685,7 @@ static void run(struct live *lm)
         rollback(lm, "cancelled");
         return;
     }
-    lm->activation->vifs = lm->dest_vifs;
-    lm->dest_vifs = (struct vif_list){0};
-    struct err *saved = vif_list_dup(&lm->activation->vifs, &lm->dest_vifs);
+    struct err *saved = network_copy_vifs(&lm->dest_vifs, &lm->activation->vifs);
 
     if (!saved) {
         saved = live_save_migration(lm->node, lm->ctx, lm->migration, "running");
@@ -709,10 +718,13 @@ struct err *compute_live_migration(struct node *node, const struct rctx *ctx,
     struct move *mv = NULL;
 
     (void)ret;
-    if (!a->migration || !a->migrate_data) {
-        return err_msg(ERR_MIGRATION_ERROR, "live_migration came without migration or migrate_data");
+    if (!a->migrate_data || !a->migration || !migration_has_id(a->migration) ||
+        !migration_has_uuid(a->migration)) {
+        return err_msg(ERR_MIGRATION_ERROR,
+                       "live_migration came without migration or migrate_data");
     }
-    TRY(moves_add(node->moves, instance_uuid(a->instance), migration_id(a->migration), a->dest, &mv));
+    TRY(moves_add(node->moves, instance_uuid(a->instance), migration_id(a->migration), a->dest,
+                  &mv));
     struct err *e = live_save_migration(node, ctx, a->migration, "queued");
 
     if (e) {

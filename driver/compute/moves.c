@@ -58,7 +58,8 @@ struct moves *moves_free(struct moves *ms)
     if (!ms) {
         return NULL;
     }
-    HASH_ITER (hh, ms->by_uuid, mv, next) {
+    HASH_ITER(hh, ms->by_uuid, mv, next)
+    {
         HASH_DEL(ms->by_uuid, mv);
         move_free(mv);
     }
@@ -150,7 +151,8 @@ void moves_cancel_waiting(struct moves *ms)
     struct move *mv, *next;
 
     mutex_lock(&ms->m);
-    HASH_ITER (hh, ms->by_uuid, mv, next) {
+    HASH_ITER(hh, ms->by_uuid, mv, next)
+    {
         mutex_lock(&mv->m);
         if (mv->phase <= MOVE_PREPARING) {
             mv->is_aborted = true;
@@ -190,7 +192,8 @@ struct json_object *moves_json(struct moves *ms)
     struct move *mv, *next;
 
     mutex_lock(&ms->m);
-    HASH_ITER (hh, ms->by_uuid, mv, next) {
+    HASH_ITER(hh, ms->by_uuid, mv, next)
+    {
         mutex_lock(&mv->m);
         json_object_array_add(list, move_json_locked(mv));
         mutex_unlock(&mv->m);

@@ -71,16 +71,16 @@ bool move_progress_begin(struct move *);
 void move_progress_end(struct move *);
 
 enum move_abort {
-    MOVE_ABORT_DROPPED,  /* It was queued: the caller undoes what the control plane did. */
-    MOVE_ABORT_NOTED,    /* It is being prepared: it will roll back by itself. */
-    MOVE_ABORT_STOPPED,  /* libvirt's job was told to end. */
+    MOVE_ABORT_DROPPED, /* It was queued: the caller undoes what the control plane did. */
+    MOVE_ABORT_NOTED,   /* It is being prepared: it will roll back by itself. */
+    MOVE_ABORT_STOPPED, /* libvirt's job was told to end. */
     MOVE_ABORT_TOO_LATE,
 };
 struct err *move_abort(struct move *, enum move_abort *ret) MUST_CHECK;
 /* ERR_NO_ACTIVE_MIGRATION if the copy does not run. */
 struct err *move_force_complete(struct move *) MUST_CHECK;
 
-/* Runs fn(arg) once for the move, however many threads ask: the first one runs it, others wait for it
- * to end; all get 'true' if it succeeded.  (Activating the destination's bindings.) */
+/* Runs fn(arg) once for the move, however many threads ask: the first one runs it, others wait for
+ * it to end; all get 'true' if it succeeded.  (Activating the destination's bindings.) */
 typedef struct err *(*move_once_fn)(void *arg);
 bool move_once(struct move *, move_once_fn, void *arg);

@@ -32,9 +32,11 @@ struct err *network_refresh(struct node *node, const struct rctx *ctx, struct in
 
     conf_put(conf);
     if (cache) {
-        /* Somebody else may have attached a port since: the order of the cache in the database counts. */
+        /* Somebody else may have attached a port since: the order of the cache in the database
+         * counts. */
         TRY(info_cache_refresh(node->conductor, ctx, cache));
-        if (instance_info_cache_has_network_info(cache) && instance_info_cache_network_info(cache)) {
+        if (instance_info_cache_has_network_info(cache) &&
+            instance_info_cache_network_info(cache)) {
             const char *text = instance_info_cache_network_info(cache);
 
             TRY(jv_parse(text, strlen(text), &old));
@@ -125,12 +127,30 @@ struct err *network_source_vifs(struct libvirt_live_migrate_data *md, const stru
     return migrate_vifs(md, cached, source_vif, ret);
 }
 
+struct err *network_copy_vifs(const struct vif_list *list, struct vif_list *ret)
+{
+    struct vif_list copy = {.items = NEW_ARRAY(struct vif, list->n), .n = 0};
+
+    for (size_t i = 0; i < list->n; i++) {
+        struct err *e = vif_from_json(list->items[i].json, &copy.items[i]);
+
+        if (e) {
+            vif_list_fini(&copy);
+            return e;
+        }
+        copy.n++;
+    }
+    *ret = copy;
+    return NULL;
+}
+
 static const char *port_host(struct json_object *port)
 {
     return json_object_get_string(jv_get(port, "binding:host_id"));
 }
 
-/* The profile of a port without migrating_to, or with it set to 'host'; NULL when nothing changes. */
+/* The profile of a port without migrating_to, or with it set to 'host'; NULL when nothing changes.
+ */
 static struct json_object *profile_with(struct json_object *port, const char *host)
 {
     struct json_object *old = jv_get(port, "binding:profile");
@@ -167,8 +187,8 @@ struct err *network_set_migrating_to(struct node *node, struct instance *inst, c
             struct json_object *attrs = json_object_new_object();
 
             jv_add(attrs, "binding:profile", profile);
-            TRY_CTX(neutron_port_update(node->neutron, id, attrs), "noting in port %s where it goes",
-                    id);
+            TRY_CTX(neutron_port_update(node->neutron, id, attrs),
+                    "noting in port %s where it goes", id);
         }
     }
     return NULL;
@@ -221,7 +241,8 @@ struct err *network_activate(struct node *node, const struct vif_list *vifs, con
         struct err *e = neutron_binding_activate(node->neutron, vifs->items[i].id, host);
 
         if (err_is(e, ERR_NOT_FOUND)) {
-            e = err_free(e); /* A port without a binding there: neutron binds it in the post step. */
+            e = err_free(
+                e); /* A port without a binding there: neutron binds it in the post step. */
         }
         if (e && first) {
             err_ignore(e, "activating a port binding");
@@ -249,8 +270,8 @@ struct err *network_bind_here(struct node *node, struct instance *inst)
         }
         struct json_object *attrs = json_object_new_object();
         struct json_object *profile = profile_with(port, /* host= */ NULL);
-        const char *zone = instance_has_availability_zone(inst) ? instance_availability_zone(inst)
-                                                                : NULL;
+        const char *zone =
+            instance_has_availability_zone(inst) ? instance_availability_zone(inst) : NULL;
         CLEANUP(freep) char *owner = str_printf("compute:%s", zone ? zone : "None");
 
         jv_add_str(attrs, "binding:host_id", node->host);

@@ -22,6 +22,7 @@ struct err *network_refresh(struct node *, const struct rctx *, struct instance 
  * none. */
 struct err *network_dest_vifs(struct libvirt_live_migrate_data *, const struct vif_list *cached,
                               struct vif_list *ret) MUST_CHECK;
+struct err *network_copy_vifs(const struct vif_list *, struct vif_list *ret) MUST_CHECK;
 /* The source's VIFs that migrate_data holds; 'cached' when it holds none. */
 struct err *network_source_vifs(struct libvirt_live_migrate_data *, const struct vif_list *cached,
                                 struct vif_list *ret) MUST_CHECK;

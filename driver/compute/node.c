@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 /* Nova's 0 is "unlimited"; a move costs us two small threads. */
-#define MAX_MOVES 64
+#define MAX_MOVES        64
 #define LIBVIRT_RETRY_MS 5000
 
 /* virt_type to libvirt's URI, unless connection_uri says it. */
@@ -134,7 +134,8 @@ static struct err *start(struct node *node)
 
     log_context_set(rctx_log_text(ctx), NULL);
     TRY_CTX(rpc_serve(node->rpc, topics, node->host, dispatch_request, node), "serving the bus");
-    log_info(LOG_MAIN, "consuming %lld ms after the start", (long long)(clock_ms() - node->started_ms));
+    log_info(LOG_MAIN, "consuming %lld ms after the start",
+             (long long)(clock_ms() - node->started_ms));
     TRY_CTX(connect_libvirt(node), "libvirt");
     TRY(service_join(node, ctx));
     TRY_CTX(tracker_audit(node->tracker, ctx, /* is_startup= */ true), "counting resources");

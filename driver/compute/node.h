@@ -2,8 +2,8 @@
 
 /* The service as a whole: everything that a handler may need hangs from struct node.
  *
- * Built by main.c in the order of Nova's start (contract startup-and-periodics.md 5.2), taken apart in
- * reverse.  Its pointers never change while tasks run.
+ * Built by main.c in the order of Nova's start (contract startup-and-periodics.md 5.2), taken apart
+ * in reverse.  Its pointers never change while tasks run.
  *
  * Thread-safety: the struct is read-only after the start; what it points to says for itself. */
 
@@ -26,9 +26,9 @@ struct dispatcher;
 
 struct node {
     struct conf_holder *conf;
-    const char *host;              /* [DEFAULT]host */
+    const char *host; /* [DEFAULT]host */
     const char *libvirt_uri;
-    char *host_name, *uri;         /* What the two above borrow. */
+    char *host_name, *uri; /* What the two above borrow. */
     struct loop *loop;
     struct task_pool *tasks;
     struct rpc *rpc;
@@ -36,12 +36,12 @@ struct node {
     struct conductor *conductor;
     struct placement *placement;
     struct neutron *neutron;
-    struct lv_conn *lv;            /* Control: short calls. */
-    struct lv_conn *lv_events;     /* Subscribed; nothing else. */
+    struct lv_conn *lv;        /* Control: short calls. */
+    struct lv_conn *lv_events; /* Subscribed; nothing else. */
     struct vif_host vif;
     struct tracker *tracker;
-    struct events *events;         /* External events and who waits for them. */
-    struct moves *moves;           /* Live migrations whose source we are. */
+    struct events *events; /* External events and who waits for them. */
+    struct moves *moves;   /* Live migrations whose source we are. */
     struct notifier *notifier;
     struct service_record *service;
     struct dispatcher *dispatcher; /* Requests that come before we are ready. */
@@ -49,11 +49,12 @@ struct node {
     int64_t started_ms;
 };
 
-/* RPC versions and the service version that we store: those of the control plane's release (Zed). */
+/* RPC versions and the service version that we store: those of the control plane's release (Zed).
+ */
 #define NODE_SERVICE_VERSION 64
-#define NODE_RPC_VERSION "6.1"
-#define NODE_BINARY "nova-compute"
-#define NODE_TOPIC "compute"
+#define NODE_RPC_VERSION     "6.1"
+#define NODE_BINARY          "nova-compute"
+#define NODE_TOPIC           "compute"
 
 /* Makes everything that hangs from a node, without talking to anybody. */
 struct err *node_new(struct conf_holder *, struct loop *, struct node **ret) MUST_CHECK;

@@ -15,7 +15,7 @@
 /* ERR_COMPUTE_RESOURCES_UNAVAILABLE naming what is short and by how much, cell by cell.
  * 'limits' may be NULL. */
 struct err *numa_fit(const struct numa_topology *host, const struct instance_numa_topology *wanted,
-                     const struct numa_topology_limits *limits,
-                     struct instance_numa_topology **ret) MUST_CHECK;
+                     const struct numa_topology_limits *limits, struct instance_numa_topology **ret)
+    MUST_CHECK;
 /* Adds (sign 1) or takes away (sign -1) a server's usage from a host topology, in place. */
 void numa_count_usage(struct numa_topology *host, const struct instance_numa_topology *, int sign);

@@ -44,9 +44,9 @@ struct err *peer_check_source(struct node *node, const struct rctx *ctx, const c
     struct json_object *args = args_with_instance(inst);
 
     jv_add(args, "dest_check_data", libvirt_live_migrate_data_to_json(md));
-    CLEANUP(err_freep) struct err *e = rpc_call(node->client, ctx, &to,
-                                                "check_can_live_migrate_source", args,
-                                                &(struct rpc_times){0}, &result);
+    CLEANUP(err_freep)
+    struct err *e = rpc_call(node->client, ctx, &to, "check_can_live_migrate_source", args,
+                             &(struct rpc_times){0}, &result);
 
     if (!e) {
         e = migrate_data_result(result, "check_can_live_migrate_source", ret);
@@ -55,8 +55,8 @@ struct err *peer_check_source(struct node *node, const struct rctx *ctx, const c
         return TAKE(e);
     }
     if (e) {
-        CLEANUP(freep) char *reason =
-            str_printf("source host %s: %s: %s", host, err_class(e), err_message(e));
+        CLEANUP(freep)
+        char *reason = str_printf("source host %s: %s: %s", host, err_class(e), err_message(e));
 
         return err_new(ERR_MIGRATION_PRE_CHECK, "reason", reason, NULL);
     }

@@ -109,8 +109,8 @@ static void job_due(void *arg)
     int64_t ms = interval_ms(job);
 
     if (ms > 0 && !atomic_exchange(&job->is_out, true)) {
-        task_submit(job->owner->node->tasks, LANE_PERIODIC, job->what, job->what, job_task, job_drop,
-                    job);
+        task_submit(job->owner->node->tasks, LANE_PERIODIC, job->what, job->what, job_task,
+                    job_drop, job);
     }
     /* An option that turns the job on again is seen within a minute. */
     loop_timer_set(job->timer, clock_ms() + (ms > 0 ? ms : DEFAULT_SPACING_S * 1000));

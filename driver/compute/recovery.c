@@ -20,15 +20,24 @@ static const struct {
     const char *task_state; /* A prefix. */
     enum remedy remedy;
 } remedies[] = {
-    {"migrating", REMEDY_MIGRATE},    {"scheduling", REMEDY_ERROR},
-    {"block_device_mapping", REMEDY_ERROR}, {"networking", REMEDY_ERROR},
-    {"spawning", REMEDY_ERROR},       {"rebuild", REMEDY_ERROR},
-    {"image_", REMEDY_CLEAR},         {"resize_prep", REMEDY_CLEAR},
-    {"reboot", REMEDY_CLEAR},         {"powering-o", REMEDY_CLEAR},
-    {"pausing", REMEDY_CLEAR},        {"unpausing", REMEDY_CLEAR},
-    {"suspending", REMEDY_CLEAR},     {"resuming", REMEDY_CLEAR},
-    {"updating_password", REMEDY_CLEAR}, {"rescuing", REMEDY_CLEAR},
-    {"unrescuing", REMEDY_CLEAR},     {"attaching", REMEDY_CLEAR},
+    {"migrating", REMEDY_MIGRATE},
+    {"scheduling", REMEDY_ERROR},
+    {"block_device_mapping", REMEDY_ERROR},
+    {"networking", REMEDY_ERROR},
+    {"spawning", REMEDY_ERROR},
+    {"rebuild", REMEDY_ERROR},
+    {"image_", REMEDY_CLEAR},
+    {"resize_prep", REMEDY_CLEAR},
+    {"reboot", REMEDY_CLEAR},
+    {"powering-o", REMEDY_CLEAR},
+    {"pausing", REMEDY_CLEAR},
+    {"unpausing", REMEDY_CLEAR},
+    {"suspending", REMEDY_CLEAR},
+    {"resuming", REMEDY_CLEAR},
+    {"updating_password", REMEDY_CLEAR},
+    {"rescuing", REMEDY_CLEAR},
+    {"unrescuing", REMEDY_CLEAR},
+    {"attaching", REMEDY_CLEAR},
 };
 
 static enum remedy remedy_for(const char *task_state)
@@ -102,16 +111,19 @@ static struct err *go_on(struct node *node, const struct rctx *ctx, struct insta
         return err_msg(ERR_MIGRATION_ERROR,
                        "the server migrates, its guest is not here, and no migration is open");
     }
-    log_warning(LOG_MIGRATE, "a migration to %s was cut off by a restart after the guest had gone: "
-                             "finishing it",
+    log_warning(LOG_MIGRATE,
+                "a migration to %s was cut off by a restart after the guest had gone: "
+                "finishing it",
                 migration_dest_compute(m));
     TRY(network_cached_vifs(inst, &vifs));
-    err_ignore(network_activate(node, &vifs, migration_dest_compute(m)), "switching the ports over");
+    err_ignore(network_activate(node, &vifs, migration_dest_compute(m)),
+               "switching the ports over");
     for (size_t i = 0; i < vifs.n; i++) {
         err_ignore(vif_unplug(&node->vif, &vifs.items[i], instance_uuid(inst)),
                    "unplugging a port that has moved");
     }
-    TRY(peer_post_at_destination(node, ctx, migration_dest_compute(m), inst, /* is_block= */ false));
+    TRY(peer_post_at_destination(node, ctx, migration_dest_compute(m), inst,
+                                 /* is_block= */ false));
     err_ignore(placement_delete_allocations(node->placement, migration_uuid(m)),
                "removing the migration's allocations");
     return live_save_migration(node, ctx, m, "completed");
@@ -161,7 +173,8 @@ static struct err *recover_task(struct node *node, const struct rctx *ctx, struc
     const char *task = instance_task_state(inst);
 
     if (!task) {
-        return str_eq(instance_vm_state(inst), "building") ? end_task(node, ctx, inst, "error") : NULL;
+        return str_eq(instance_vm_state(inst), "building") ? end_task(node, ctx, inst, "error")
+                                                           : NULL;
     }
     switch (remedy_for(task)) {
     case REMEDY_CLEAR:

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#define PING_MS 10000
+#define PING_MS    10000
 #define PING_TRIES 10
 
 struct service_record {

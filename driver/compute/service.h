@@ -13,8 +13,8 @@
 struct service_record *service_record_new(void) MUST_CHECK;
 struct service_record *service_record_free(struct service_record *);
 
-/* Waits for conductor (as long as it takes, or until the service stops), refuses to start when we are
- * older than the rest of the cell allows, and makes or adopts our record. */
+/* Waits for conductor (as long as it takes, or until the service stops), refuses to start when we
+ * are older than the rest of the cell allows, and makes or adopts our record. */
 struct err *service_join(struct node *, const struct rctx *) MUST_CHECK;
 /* One heartbeat: report_count + 1.  A failure is logged once until the next success. */
 void service_report(struct node *, const struct rctx *);

@@ -2,8 +2,9 @@
 
 /* The resource tracker: what this host has, who uses it, and what placement is told.
  *
- * Keeps the ComputeNode record, the usage of every server and move on this host, and the claims made
- * for moves that come in.  One mutex covers the books; records are read and written outside of it.
+ * Keeps the ComputeNode record, the usage of every server and move on this host, and the claims
+ * made for moves that come in.  One mutex covers the books; records are read and written outside of
+ * it.
  *
  * Source: nova/compute/resource_tracker.py, nova/compute/claims.py; contract
  * startup-and-periodics.md 5.5-5.8.
@@ -38,8 +39,8 @@ struct err *tracker_claim_move(struct tracker *, const struct rctx *, struct ins
 struct err *tracker_drop_move(struct tracker *, const struct rctx *, const char *instance_uuid)
     MUST_CHECK;
 
-/* dst_numa_info of a claim: cpu_pins, cell_pins, emulator_pins, and scheduler settings of a realtime
- * server (nova/virt/libvirt/driver.py _get_live_migrate_numa_info). */
+/* dst_numa_info of a claim: cpu_pins, cell_pins, emulator_pins, and scheduler settings of a
+ * realtime server (nova/virt/libvirt/driver.py _get_live_migrate_numa_info). */
 struct err *tracker_numa_info(struct tracker *, struct instance *, struct instance_numa_topology *,
                               struct libvirt_live_migrate_numa_info **ret) MUST_CHECK;
 

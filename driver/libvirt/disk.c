@@ -162,10 +162,10 @@ static struct err *make_disk(const struct conf *conf, const char *dir, struct js
 
     TRY(read_wanted(entry, &w));
     CLEANUP(freep) char *path = str_printf("%s/%s", dir, w.name);
-    CLEANUP(freep) char *backing =
-        *w.backing ? str_printf("%s/%s/%s", conf->dflt.instances_path,
-                                conf->image_cache.subdirectory_name, w.backing)
-                   : NULL;
+    CLEANUP(freep)
+    char *backing = *w.backing ? str_printf("%s/%s/%s", conf->dflt.instances_path,
+                                            conf->image_cache.subdirectory_name, w.backing)
+                               : NULL;
 
     if (backing && access(backing, R_OK) < 0) {
         TRY_CTX(fetch(backing, w.size, arg), "getting the backing file of disk %s", w.name);

@@ -21,8 +21,8 @@ static uint64_t kib(struct xb_node *memory)
     static const struct {
         const char *unit;
         uint64_t bytes;
-    } units[] = {{"b", 1},          {"bytes", 1},        {"KiB", 1u << 10}, {"k", 1u << 10},
-                 {"MiB", 1u << 20}, {"M", 1u << 20},     {"GiB", 1u << 30}, {"G", 1u << 30}};
+    } units[] = {{"b", 1},          {"bytes", 1},    {"KiB", 1u << 10}, {"k", 1u << 10},
+                 {"MiB", 1u << 20}, {"M", 1u << 20}, {"GiB", 1u << 30}, {"G", 1u << 30}};
     uint64_t n = 0, bytes = 1u << 10;
 
     for (size_t i = 0; unit && i < ARRAY_SIZE(units); i++) {
@@ -149,7 +149,8 @@ void guest_info_fini(struct guest_info *g)
 {
     for (size_t i = 0; i < g->n_disks; i++) {
         struct guest_disk *d = &g->disks[i];
-        char *strings[] = {d->type, d->device, d->source, d->target, d->format, d->serial, d->backing};
+        char *strings[] = {d->type,   d->device, d->source, d->target,
+                           d->format, d->serial, d->backing};
 
         for (size_t k = 0; k < ARRAY_SIZE(strings); k++) {
             free(strings[k]);
@@ -223,8 +224,8 @@ static struct err *rewrite_serial(struct xb_node *devices, const struct guest_re
             }
             xb_set_attr(source, "host", rw->serial_listen);
             if (port_text && str_to_u64(port_text, &port) && port < rw->n_serial_ports) {
-                CLEANUP(freep) char *service =
-                    str_printf("%lld", (long long)rw->serial_ports[port]);
+                CLEANUP(freep)
+                char *service = str_printf("%lld", (long long)rw->serial_ports[port]);
 
                 xb_set_attr(source, "service", service);
             }
@@ -259,8 +260,7 @@ static void rewrite_memory_backing(struct xb_node *root, const struct guest_rewr
     static const char *const file_backed[] = {"access", "source", "allocation", "discard"};
     struct xb_node *backing = xb_first(root, "memoryBacking");
 
-    if (!rw->wants_file_backed_memory &&
-        !xb_attr_is(xb_first(backing, "source"), "type", "file")) {
+    if (!rw->wants_file_backed_memory && !xb_attr_is(xb_first(backing, "source"), "type", "file")) {
         return;
     }
     backing = xb_ensure(root, "memoryBacking");
@@ -347,12 +347,12 @@ static const struct {
     [VIF_KIND_VHOSTUSER_NONE] = {"vhostuser", plan_vhostuser},
 };
 
-/* Another type of back end: what belongs to the old one goes; MAC, model, MTU, alias and the guest's
- * address are the guest's and stay. */
+/* Another type of back end: what belongs to the old one goes; MAC, model, MTU, alias and the
+ * guest's address are the guest's and stay. */
 static void change_type(struct xb_node *n, const char *type)
 {
     static const char *const of_back_end[] = {"source", "virtualport", "target", "backend",
-                                              "script", "reconnect", "port"};
+                                              "script", "reconnect",   "port"};
 
     for (size_t i = 0; i < ARRAY_SIZE(of_back_end); i++) {
         xb_remove_children(n, of_back_end[i]);
@@ -445,7 +445,8 @@ static struct err *rewrite_cells(struct xb_node *root, const struct guest_numa *
     struct xb_node *numatune = xb_ensure(root, "numatune");
     CLEANUP(cpuset_fini) struct cpuset all = {0};
 
-    json_object_object_foreach(numa->cell_pins, cell, hosts) {
+    json_object_object_foreach(numa->cell_pins, cell, hosts)
+    {
         CLEANUP(cpuset_fini) struct cpuset set = {0};
 
         TRY(pin(numatune, "memnode", "cellid", cell, "nodeset", hosts));
@@ -477,7 +478,8 @@ static struct err *rewrite_numa(struct xb_node *root, const struct guest_numa *n
         CLEANUP(freep) char *emulator = cpuset_text(numa->emulator_pins);
 
         cputune = xb_ensure(root, "cputune");
-        json_object_object_foreach(numa->cpu_pins, vcpu, hosts) {
+        json_object_object_foreach(numa->cpu_pins, vcpu, hosts)
+        {
             TRY(pin(cputune, "vcpupin", "vcpu", vcpu, "cpuset", hosts));
         }
         xb_set_attr(xb_ensure(cputune, "emulatorpin"), "cpuset", emulator);

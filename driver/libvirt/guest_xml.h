@@ -2,9 +2,9 @@
 
 /* A guest's domain XML: what we read from it, and its rewrite for a live migration's destination.
  *
- * The rewrite starts from the live (migratable) XML; only what must differ differs: listen addresses,
- * interfaces by MAC, pins and NUMA nodes by the destination's claim, perf events, memory backing.
- * Everything else, guest addresses and aliases included, stays as it is.
+ * The rewrite starts from the live (migratable) XML; only what must differ differs: listen
+ * addresses, interfaces by MAC, pins and NUMA nodes by the destination's claim, perf events, memory
+ * backing. Everything else, guest addresses and aliases included, stays as it is.
  *
  * Source: nova/virt/libvirt/migration.py get_updated_guest_xml; contract live-migration.md 4.8.
  *
@@ -75,14 +75,14 @@ struct guest_rewrite {
     const char *serial_listen;             /* NULL: leave. */
     const int64_t *serial_ports;
     size_t n_serial_ports;
-    const struct vif *vifs;                /* The destination's VIFs. */
+    const struct vif *vifs; /* The destination's VIFs. */
     size_t n_vifs;
-    bool has_vifs;                         /* False: interfaces stay as they are. */
-    const struct strv *perf_events;        /* NULL: leave; empty: remove. */
-    const struct guest_numa *numa;         /* NULL: leave. */
-    bool wants_file_backed_memory;         /* Of the destination. */
-    bool has_cpu_shares_quota;             /* Flavor has quota:cpu_shares. */
-    const char *integration_bridge;        /* For VIFs of type "bridge". */
+    bool has_vifs;                  /* False: interfaces stay as they are. */
+    const struct strv *perf_events; /* NULL: leave; empty: remove. */
+    const struct guest_numa *numa;  /* NULL: leave. */
+    bool wants_file_backed_memory;  /* Of the destination. */
+    bool has_cpu_shares_quota;      /* Flavor has quota:cpu_shares. */
+    const char *integration_bridge; /* For VIFs of type "bridge". */
 };
 
 /* The destination's XML.  ERR_MIGRATION_ERROR naming what does not fit (an interface without MAC, a

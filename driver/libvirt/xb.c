@@ -51,7 +51,8 @@ struct err *xb_parse(const char *xml, struct xb_doc **ret)
                                 XML_PARSE_NOBLANKS);
     if (!doc || !xmlDocGetRootElement(doc)) {
         const xmlError *error = xmlCtxtGetLastError(ctx);
-        CLEANUP(freep) char *text = str_dup(error && error->message ? error->message : "no element");
+        CLEANUP(freep)
+        char *text = str_dup(error && error->message ? error->message : "no element");
         struct err *e = err_msg(ERR_PARSE, "no well-formed XML: %s", str_strip(text));
 
         xmlFreeDoc(doc);

@@ -163,7 +163,8 @@ static struct err *decode_args(const struct rpc_request *req, struct compute_cal
 
 static void log_unknown(const struct rpc_request *req, enum compute_method method)
 {
-    json_object_object_foreach(req->args, key, value) {
+    json_object_object_foreach(req->args, key, value)
+    {
         const struct arg_row *row = row_functions[method]();
 
         (void)value;
@@ -184,8 +185,7 @@ bool compute_api_parse_version(const char *text, unsigned *ret_major, unsigned *
     return text && sscanf(text, "%5u.%5u%c", ret_major, ret_minor, &rest) == 2;
 }
 
-static struct err *find(const struct rpc_request *req, unsigned max_minor,
-                        enum compute_method *ret)
+static struct err *find(const struct rpc_request *req, unsigned max_minor, enum compute_method *ret)
 {
     unsigned major, minor;
 

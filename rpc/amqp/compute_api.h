@@ -21,12 +21,18 @@
 #include "rpc/amqp/server.h"
 #include "rpc/objects/objects.h"
 
-#define ARG_OBJ(cls, name, need)  struct cls *name;
-#define ARG_OBJS(cls, name, need) struct cls **name; size_t n_##name;
-#define ARG_STR(name, need)       const char *name;
-#define ARG_INT(name, need)       bool has_##name; int64_t name;
-#define ARG_BOOL(name, need)      bool has_##name; bool name;
-#define ARG_JSON(name, need)      struct json_object *name;
+#define ARG_OBJ(cls, name, need) struct cls *name;
+#define ARG_OBJS(cls, name, need)                                                                  \
+    struct cls **name;                                                                             \
+    size_t n_##name;
+#define ARG_STR(name, need) const char *name;
+#define ARG_INT(name, need)                                                                        \
+    bool has_##name;                                                                               \
+    int64_t name;
+#define ARG_BOOL(name, need)                                                                       \
+    bool has_##name;                                                                               \
+    bool name;
+#define ARG_JSON(name, need) struct json_object *name;
 #define RPC_METHOD(method, since, order, lane, wrappers, args)                                     \
     struct args_##method {                                                                         \
         char unused_; /* Some have no arguments. */                                                \
