@@ -1,0 +1,335 @@
+#include "driver/compute/notify.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "driver/compute/lifecycle.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct notifier {
+    struct node *node;
+    bool sends, has_envelope, logs;
+    bool is_legacy, is_versioned;
+    struct strv legacy_topics, versioned_topics;
+};
+
+struct notifier *notifier_new(struct node *node)
+{
+    struct notifier *n = NEW(struct notifier);
+    const struct conf *conf = conf_get(node->conf);
+    const struct strv *drivers = &conf->oslo_messaging_notifications.driver;
+    const char *format = conf->notifications.notification_format;
+
+    n->node = node;
+    n->has_envelope = strv_has(drivers, "messagingv2");
+    n->sends = n->has_envelope || strv_has(drivers, "messaging");
+    n->logs = strv_has(drivers, "log");
+    n->is_legacy = !str_eq(format, "versioned");
+    n->is_versioned = !str_eq(format, "unversioned");
+    for (size_t i = 0; i < conf->oslo_messaging_notifications.topics.n; i++) {
+        strv_add(&n->legacy_topics, conf->oslo_messaging_notifications.topics.items[i]);
+    }
+    for (size_t i = 0; i < conf->notifications.versioned_notifications_topics.n; i++) {
+        strv_add(&n->versioned_topics, conf->notifications.versioned_notifications_topics.items[i]);
+    }
+    conf_put(conf);
+    return n;
+}
+
+struct notifier *notifier_free(struct notifier *n)
+{
+    if (n) {
+        strv_fini(&n->legacy_topics);
+        strv_fini(&n->versioned_topics);
+        free(n);
+    }
+    return NULL;
+}
+
+/* ---- Sending ---- */
+
+static void emit(struct node *node, const struct rctx *ctx, bool is_versioned, const char *priority,
+                 const char *event_type, struct json_object *payload)
+{
+    struct notifier *n = node->notifier;
+    const struct strv *topics = is_versioned ? &n->versioned_topics : &n->legacy_topics;
+    CLEANUP(freep) char *publisher =
+        str_printf("%s%s", is_versioned ? "nova-compute:" : "compute.", node->host);
+    CLEANUP(jv_putp) struct json_object *owned = payload;
+
+    if (n->logs) {
+        CLEANUP(freep) char *text = jv_text(payload);
+
+        log_info(LOG_COMPUTE, "notification %s: %s", event_type, text);
+    }
+    for (size_t i = 0; n->sends && i < topics->n; i++) {
+        err_ignore(rpc_notify(node->client, ctx, topics->items[i], priority, publisher, event_type,
+                              json_object_get(owned), n->has_envelope),
+                   "sending a notification");
+    }
+}
+
+/* ---- Payloads ---- */
+
+/* A member of an object's wire form as it is; absent is null. */
+static void copy_member(struct json_object *to, const char *name, struct json_object *data,
+                        const char *source)
+{
+    struct json_object *value = jv_get(data, source);
+
+    jv_add(to, name, value ? json_object_get(value) : NULL);
+}
+
+static struct json_object *data_of(struct json_object *wire)
+{
+    return jv_get(wire, "nova_object.data");
+}
+
+static struct json_object *wire_object(const char *name, const char *version,
+                                       struct json_object *data)
+{
+    struct json_object *o = json_object_new_object();
+
+    jv_add_str(o, "nova_object.name", name);
+    jv_add_str(o, "nova_object.namespace", "nova");
+    jv_add_str(o, "nova_object.version", version);
+    jv_add(o, "nova_object.data", data);
+    return o;
+}
+
+static struct json_object *legacy_payload(struct json_object *inst, struct json_object *flavor)
+{
+    struct json_object *o = json_object_new_object();
+
+#define OF_INSTANCE inst
+#define OF_FLAVOR   flavor
+#define LEGACY(field, object, source) copy_member(o, #field, OF_##object, #source);
+#define VERSIONED(field, source)
+#define FLAVOR(field)
+#include "driver/compute/notify_payload.def"
+#undef LEGACY
+#undef VERSIONED
+#undef FLAVOR
+    jv_add_int(o, "disk_gb",
+               json_object_get_int64(jv_get(flavor, "root_gb")) +
+                   json_object_get_int64(jv_get(flavor, "ephemeral_gb")));
+    return o;
+}
+
+static const char *power_name(int64_t power)
+{
+    static const struct {
+        int64_t power;
+        const char *name;
+    } names[] = {{POWER_NOSTATE, "pending"},    {POWER_RUNNING, "running"},
+                 {POWER_PAUSED, "paused"},      {POWER_SHUTDOWN, "shutdown"},
+                 {POWER_CRASHED, "crashed"},    {POWER_SUSPENDED, "suspended"}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (names[i].power == power) {
+            return names[i].name;
+        }
+    }
+    return NULL;
+}
+
+static struct json_object *ip_payload(struct json_object *vif, struct json_object *ip)
+{
+    struct json_object *d = json_object_new_object();
+
+    copy_member(d, "label", jv_get(vif, "network"), "label");
+    copy_member(d, "mac", vif, "address");
+    copy_member(d, "meta", vif, "meta");
+    copy_member(d, "port_uuid", vif, "id");
+    copy_member(d, "version", ip, "version");
+    copy_member(d, "address", ip, "address");
+    copy_member(d, "device_name", vif, "devname");
+    return wire_object("IpPayload", "1.0", d);
+}
+
+static struct json_object *ip_payloads(struct json_object *inst)
+{
+    struct json_object *list = json_object_new_array();
+    const char *text =
+        json_object_get_string(jv_get(data_of(jv_get(inst, "info_cache")), "network_info"));
+    CLEANUP(jv_putp) struct json_object *vifs = NULL;
+    CLEANUP(err_freep) struct err *e = text ? jv_parse(text, strlen(text), &vifs) : NULL;
+
+    for (size_t i = 0; !e && vifs && i < json_object_array_length(vifs); i++) {
+        struct json_object *vif = json_object_array_get_idx(vifs, i);
+        struct json_object *subnets = jv_get(jv_get(vif, "network"), "subnets");
+
+        for (size_t s = 0; subnets && s < json_object_array_length(subnets); s++) {
+            struct json_object *ips = jv_get(json_object_array_get_idx(subnets, s), "ips");
+
+            for (size_t k = 0; ips && k < json_object_array_length(ips); k++) {
+                json_object_array_add(list,
+                                      ip_payload(vif, json_object_array_get_idx(ips, k)));
+            }
+        }
+    }
+    return list;
+}
+
+static struct json_object *flavor_payload(struct json_object *flavor)
+{
+    struct json_object *d = json_object_new_object();
+
+#define LEGACY(field, object, source)
+#define VERSIONED(field, source)
+#define FLAVOR(field) copy_member(d, #field, flavor, #field);
+#include "driver/compute/notify_payload.def"
+#undef LEGACY
+#undef VERSIONED
+#undef FLAVOR
+    return wire_object("FlavorPayload", "1.4", d);
+}
+
+static struct json_object *versioned_payload(const struct rctx *ctx, struct json_object *inst,
+                                             struct json_object *flavor)
+{
+    struct json_object *d = json_object_new_object();
+
+#define LEGACY(field, object, source)
+#define VERSIONED(field, source) copy_member(d, #field, inst, #source);
+#define FLAVOR(field)
+#include "driver/compute/notify_payload.def"
+#undef LEGACY
+#undef VERSIONED
+#undef FLAVOR
+    jv_add(d, "flavor", flavor_payload(flavor));
+    jv_add(d, "ip_addresses", ip_payloads(inst));
+    jv_add(d, "block_devices", NULL);
+    jv_add(d, "fault", NULL);
+    jv_add_str(d, "power_state", power_name(json_object_get_int64(jv_get(inst, "power_state"))));
+    jv_add_str(d, "auto_disk_config",
+               json_object_get_boolean(jv_get(inst, "auto_disk_config")) ? "AUTO" : "MANUAL");
+    jv_add_str(d, "request_id",
+               rctx_user_id(ctx) && rctx_project_id(ctx) ? rctx_request_id(ctx) : NULL);
+    jv_add_str(d, "action_initiator_user", rctx_user_id(ctx));
+    jv_add_str(d, "action_initiator_project", rctx_project_id(ctx));
+    copy_member(d, "locked_reason", jv_get(inst, "system_metadata"), "locked_reason");
+    return wire_object("InstanceActionPayload", "1.8", d);
+}
+
+void notify_instance(struct node *node, const struct rctx *ctx, struct instance *inst,
+                     enum notify_action action, enum notify_phase phase)
+{
+    static const struct {
+        const char *legacy, *versioned;
+    } names[] = {
+#define NOTIFY(id, legacy, versioned) [NOTIFY_##id] = {legacy, versioned},
+#include "driver/compute/notifications.def"
+#undef NOTIFY
+    };
+    static const char *const phases[] = {"start", "end", "error"};
+    const char *priority = phase == NOTIFY_ERROR ? "error" : "info";
+    struct notifier *n = node->notifier;
+
+    if (!n->sends && !n->logs) {
+        return;
+    }
+    CLEANUP(jv_putp) struct json_object *wire = instance_to_json(inst);
+    struct json_object *data = data_of(wire);
+    struct json_object *flavor = data_of(jv_get(data, "flavor"));
+
+    if (n->is_legacy) {
+        CLEANUP(freep) char *type =
+            str_printf("compute.instance.%s.%s", names[action].legacy, phases[phase]);
+
+        emit(node, ctx, /* is_versioned= */ false, priority, type, legacy_payload(data, flavor));
+    }
+    if (n->is_versioned) {
+        CLEANUP(freep) char *type =
+            str_printf("instance.%s.%s", names[action].versioned, phases[phase]);
+
+        emit(node, ctx, /* is_versioned= */ true, priority, type,
+             versioned_payload(ctx, data, flavor));
+    }
+}
+
+void notify_exception(struct node *node, const struct rctx *ctx, const char *method,
+                      const struct err *e)
+{
+    struct notifier *n = node->notifier;
+
+    if (!n->sends && !n->logs) {
+        return;
+    }
+    if (n->is_legacy) {
+        struct json_object *o = json_object_new_object();
+
+        jv_add_str(o, "exception", err_message(e));
+        jv_add(o, "args", json_object_new_object());
+        emit(node, ctx, /* is_versioned= */ false, "error", method, o);
+    }
+    if (n->is_versioned) {
+        struct json_object *d = json_object_new_object();
+        CLEANUP(freep) char *trace = err_text(e);
+
+        jv_add_str(d, "module_name", "nova.compute.manager");
+        jv_add_str(d, "function_name", method);
+        jv_add_str(d, "exception", err_class(e));
+        jv_add_str(d, "exception_message", err_message(e));
+        jv_add_str(d, "traceback", trace);
+        emit(node, ctx, /* is_versioned= */ true, "error", "compute.exception",
+             wire_object("ExceptionPayload", "1.1", d));
+    }
+}
+
+/* ---- The scheduler's view of our servers ---- */
+
+static bool tracks_changes(struct node *node)
+{
+    const struct conf *conf = conf_get(node->conf);
+    bool tracks = conf->filter_scheduler.track_instance_changes;
+
+    conf_put(conf);
+    return tracks;
+}
+
+static void tell_scheduler(struct node *node, const struct rctx *ctx, const char *method,
+                           const char *key, struct json_object *value)
+{
+    static const struct rpc_target schedulers = {.topic = "scheduler", .version = "4.2"};
+    struct json_object *args = json_object_new_object();
+
+    jv_add_str(args, "host_name", node->host);
+    jv_add(args, key, value);
+    err_ignore(rpc_fanout(node->client, ctx, &schedulers, method, args), "telling the scheduler");
+}
+
+void notify_scheduler_update(struct node *node, const struct rctx *ctx, struct instance *inst)
+{
+    CLEANUP(instance_list_freep) struct instance_list *list = NULL;
+
+    if (!tracks_changes(node)) {
+        return;
+    }
+    list = instance_list_new();
+    instance_list_add(list, instance_dup(inst));
+    tell_scheduler(node, ctx, "update_instance_info", "instance_info", instance_list_to_json(list));
+}
+
+void notify_scheduler_delete(struct node *node, const struct rctx *ctx, const char *instance_uuid)
+{
+    if (tracks_changes(node)) {
+        tell_scheduler(node, ctx, "delete_instance_info", "instance_uuid",
+                       jv_new_str(instance_uuid));
+    }
+}
+
+void notify_scheduler_sync(struct node *node, const struct rctx *ctx, const struct strv *uuids)
+{
+    struct json_object *list;
+
+    if (!tracks_changes(node)) {
+        return;
+    }
+    list = json_object_new_array();
+    for (size_t i = 0; i < uuids->n; i++) {
+        json_object_array_add(list, jv_new_str(uuids->items[i]));
+    }
+    tell_scheduler(node, ctx, "sync_instance_info", "instance_uuids", list);
+}
