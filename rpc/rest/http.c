@@ -183,6 +183,8 @@ static void set_options(CURL *curl, const struct http_request *req, struct curl_
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(curl, CURLOPT_MAXCONNECTS, 1L);
+    /* libcurl repeats a request on its own when a kept connection turns out to be dead. */
+    curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, req->is_idempotent ? 0L : 1L);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, MIN(timeout, (long)CONNECT_MS));
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, timeout);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, error);

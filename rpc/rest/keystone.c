@@ -160,20 +160,48 @@ static struct json_object *make_scope(const struct keystone_conf *c)
     return scope;
 }
 
+static bool is_application_credential(const struct keystone_conf *c)
+{
+    return str_eq(c->auth_type, "v3applicationcredential");
+}
+
+/* Who we are: {"user": {...}} for a password. */
+static struct json_object *password_method(const struct keystone_conf *c)
+{
+    struct json_object *password = json_object_new_object();
+    struct json_object *user =
+        in_domain(c, c->user_id, c->username, c->user_domain_id, c->user_domain_name);
+
+    jv_add_str(user, "password", c->password);
+    jv_add(password, "user", user);
+    return password;
+}
+
+/* The same for an application credential; only its name needs the user. */
+static struct json_object *credential_method(const struct keystone_conf *c)
+{
+    struct json_object *credential =
+        id_or_name(c->application_credential_id, c->application_credential_name);
+
+    jv_add_str(credential, "secret", c->application_credential_secret);
+    if (str_is_empty(c->application_credential_id)) {
+        jv_add(credential, "user",
+               in_domain(c, c->user_id, c->username, c->user_domain_id, c->user_domain_name));
+    }
+    return credential;
+}
+
 struct json_object *keystone_request(const struct keystone_conf *c)
 {
     struct json_object *root = json_object_new_object(), *auth = json_object_new_object();
     struct json_object *identity = json_object_new_object(), *methods = json_object_new_array();
-    struct json_object *password = json_object_new_object();
-    struct json_object *user =
-        in_domain(c, c->user_id, c->username, c->user_domain_id, c->user_domain_name);
-    struct json_object *scope = make_scope(c);
+    bool is_credential = is_application_credential(c);
+    const char *method = is_credential ? "application_credential" : "password";
+    struct json_object *scope = is_credential ? NULL : make_scope(c); /* It has its project. */
 
-    jv_add_str(user, "password", c->password);
-    jv_add(password, "user", user);
-    json_object_array_add(methods, json_object_new_string("password"));
+    json_object_array_add(methods, json_object_new_string(method));
     jv_add(identity, "methods", methods);
-    jv_add(identity, "password", password);
+    jv_add(identity, method, is_credential ? credential_method(c) : password_method(c));
     jv_add(auth, "identity", identity);
     if (scope) {
         jv_add(auth, "scope", scope);
@@ -184,14 +212,23 @@ struct json_object *keystone_request(const struct keystone_conf *c)
 
 static struct err *check_conf(const struct keystone_conf *c)
 {
-    if (!str_eq(c->auth_type, "password") && !str_eq(c->auth_type, "v3password")) {
-        return err_msg(ERR_CONFIG, "auth_type is '%s', only password is supported",
+    bool is_credential = is_application_credential(c);
+    bool has_user = !str_is_empty(c->username) || !str_is_empty(c->user_id);
+
+    if (!is_credential && !str_eq(c->auth_type, "password") &&
+        !str_eq(c->auth_type, "v3password")) {
+        return err_msg(ERR_CONFIG,
+                       "auth_type is '%s'; supported are password and v3applicationcredential",
                        c->auth_type ? c->auth_type : "");
     }
     if (str_is_empty(c->auth_url)) {
         return err_msg(ERR_CONFIG, "auth_url is not set");
     }
-    if (str_is_empty(c->username) && str_is_empty(c->user_id)) {
+    if (is_credential && str_is_empty(c->application_credential_id) &&
+        (str_is_empty(c->application_credential_name) || !has_user)) {
+        return err_msg(ERR_CONFIG, "application_credential_id is not set");
+    }
+    if (!is_credential && !has_user) {
         return err_msg(ERR_CONFIG, "username is not set");
     }
     return NULL;

@@ -1,11 +1,13 @@
 #pragma once
 
-/* Tokens: getting one with a password, keeping it until shortly before it ends.
+/* Tokens: getting one with a password or an application credential, keeping it until shortly before
+ * it ends.
  *
  * All that log in with the same credentials share one keystone and so one token.  One thread
  * fetches, the others wait for it.
  *
- * Source: keystoneauth1/identity/v3/password.py and base.py; Identity API v3, "auth/tokens".
+ * Source: keystoneauth1/identity/v3 (base.py, password.py, application_credential.py); Identity API
+ * v3, "auth/tokens".
  *
  * Thread-safety: from any thread; tokens are immutable and their references are atomic. */
 
@@ -15,7 +17,7 @@
 
 /* keystoneauth's options of a section; NULLs are not set. */
 struct keystone_conf {
-    char *auth_type; /* "password", "v3password" */
+    char *auth_type; /* "password", "v3password", "v3applicationcredential" */
     char *auth_url;
     char *username, *user_id, *password;
     char *user_domain_name, *user_domain_id;
@@ -25,6 +27,7 @@ struct keystone_conf {
     char *system_scope;            /* "all", instead of a project. */
     char *trust_id;
     char *default_domain_name, *default_domain_id; /* Of user and project, if they have none. */
+    char *application_credential_name, *application_credential_id, *application_credential_secret;
     char *cafile, *certfile, *keyfile;
     bool insecure;
     int64_t timeout_ms; /* 0: 60 s. */

@@ -75,6 +75,7 @@ struct err *rest_session_from_conf(struct rest_conf *conf, struct rest_session *
     if (!s->service) {
         return err_msg(ERR_CONFIG, "[%s] is no service", s->conf.section);
     }
+    s->conf.section = s->service->section;
     if (s->conf.auth.auth_type) {
         TRY_CTX(keystone_open(&s->conf.auth, &s->keystone), "[%s]", s->conf.section);
     }

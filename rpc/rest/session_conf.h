@@ -6,11 +6,12 @@
  *
  * Thread-safety: plain values. */
 
+#include "base/conf.h"
 #include "rpc/rest/keystone.h"
 #include "rpc/rest/session.h"
 
 struct rest_conf {
-    const char *section;            /* "neutron"; a literal. */
+    const char *section;            /* "neutron"; borrowed until the session is made. */
     struct keystone_conf auth;      /* auth_type NULL: only users' tokens. */
     struct keystone_conf user_auth; /* [service_user]; auth_type NULL: no service token. */
     char *service_type;
@@ -23,8 +24,8 @@ struct rest_conf {
 
 void rest_conf_fini(struct rest_conf *);
 
-/* Reads a section.  ERR_CONFIG: there is no such section. */
-struct err *rest_conf_read(struct conf_holder *, const char *section, struct rest_conf *ret)
+/* Reads a section of a snapshot.  ERR_CONFIG: there is no such section. */
+struct err *rest_conf_read(const struct conf *, const char *section, struct rest_conf *ret)
     MUST_CHECK;
 
 /* Consumes the configuration. */

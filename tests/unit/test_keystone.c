@@ -80,6 +80,25 @@ static void other_scopes_are_possible(void **state)
     check_scope(&(struct keystone_conf){.user_id = "u"}, "null");
 }
 
+static void an_application_credential_brings_its_own_scope(void **state)
+{
+    struct keystone_conf conf = {.auth_type = "v3applicationcredential",
+                                 .application_credential_id = "c1",
+                                 .application_credential_secret = "s",
+                                 .username = "nova",
+                                 .project_name = "service"};
+
+    (void)state;
+    check_request(&conf, "{\"auth\":{\"identity\":{\"methods\":[\"application_credential\"],"
+                         "\"application_credential\":{\"id\":\"c1\",\"secret\":\"s\"}}}}");
+    conf.application_credential_id = NULL;
+    conf.application_credential_name = "n1";
+    conf.user_domain_id = "default";
+    check_request(&conf, "{\"auth\":{\"identity\":{\"methods\":[\"application_credential\"],"
+                         "\"application_credential\":{\"name\":\"n1\",\"secret\":\"s\","
+                         "\"user\":{\"name\":\"nova\",\"domain\":{\"id\":\"default\"}}}}}}");
+}
+
 static void the_url_is_the_same_however_auth_url_is_written(void **state)
 {
     static const char *const urls[] = {"http://h:5000", "http://h:5000/", "http://h:5000/v3",
@@ -117,6 +136,7 @@ static void credentials_that_cannot_work_are_refused(void **state)
         {0},
         {.auth_type = "password"},
         {.auth_type = "password", .auth_url = "http://h"},
+        {.auth_type = "v3applicationcredential", .auth_url = "http://h", .username = "nova"},
         {.auth_type = "v3kerberos", .auth_url = "http://h", .username = "nova"},
     };
 
@@ -137,6 +157,7 @@ int main(void)
         cmocka_unit_test(ids_need_no_domain_and_are_preferred),
         cmocka_unit_test(the_default_domain_fills_in),
         cmocka_unit_test(other_scopes_are_possible),
+        cmocka_unit_test(an_application_credential_brings_its_own_scope),
         cmocka_unit_test(the_url_is_the_same_however_auth_url_is_written),
         cmocka_unit_test(the_same_credentials_share_one_keystone),
         cmocka_unit_test(credentials_that_cannot_work_are_refused),

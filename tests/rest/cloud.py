@@ -1,0 +1,294 @@
+"""A scripted keystone, placement and neutron on loopback, with faults on order."""
+import json
+import re
+import socket
+import ssl
+import struct
+import threading
+import time
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Cloud:
+    """State of all services.  faults: list of [method regex, path regex, action, times]."""
+
+    def __init__(self, cert=None):
+        self.lock = threading.RLock()
+        self.requests = []      # (method, path, headers, body)
+        self.connections = 0
+        self.faults = []
+        self.tokens = {}        # text -> user
+        self.n_tokens = 0
+        self.lifetime = 3600
+        self.token_delay = 0
+        self.refuse = False
+        self.providers = {}     # uuid -> {name, generation, inventories, traits}
+        self.traits = {'COMPUTE_NODE', 'COMPUTE_DEVICE_TAGGING', 'HW_CPU_X86_AVX', 'CUSTOM_OLD'}
+        self.classes = {'VCPU', 'MEMORY_MB', 'DISK_GB'}
+        self.in_use = set()     # (uuid, class)
+        self.consumers = {}     # uuid -> {allocations, project_id, user_id, consumer_generation}
+        self.lists = {'ports': [], 'networks': [], 'subnets': [], 'floatingips': [],
+                      'extensions': [{'alias': 'binding-extended'}, {'alias': 'router'}]}
+        self.page = 0           # elements a page, 0: all
+        self.bindings = {}      # (port, host) -> status
+        self.server = Server(('127.0.0.1', 0), Handler)
+        self.server.cloud = self
+        self.scheme = 'http'
+        if cert:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(cert)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            self.scheme = 'https'
+        self.url = f'{self.scheme}://127.0.0.1:{self.server.server_port}'
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def fault(self, method, path, action, times=1):
+        self.faults.append([method, path, action, times])
+
+    def take_fault(self, method, path):
+        with self.lock:
+            for f in self.faults:
+                if f[3] and re.fullmatch(f[0], method) and re.search(f[1], path):
+                    f[3] -= 1
+                    return f[2]
+        return None
+
+    def made(self, method, path=''):
+        """The requests so far, as "METHOD path" without those for tokens."""
+        with self.lock:
+            return [r for r in self.requests
+                    if re.fullmatch(method, r[0]) and re.search(path, r[1])]
+
+    # Each gets (path, query, body) and answers (status, body or None).
+
+    def dispatch(self, method, path, query, headers, body):
+        if path == '/v3/auth/tokens':
+            return self.auth(body)
+        user = self.tokens.get(headers.get('X-Auth-Token'))
+        if not user:
+            return 401, {'error': {'message': 'The request you have made requires authentication.'}}
+        if headers.get('X-Service-Token') and headers['X-Service-Token'] not in self.tokens:
+            return 401, {'error': {'message': 'bad service token'}}
+        if path.startswith('/placement/'):
+            return self.placement(method, path[10:].strip('/').split('/'), query, body)
+        if path.startswith('/v2.0/'):
+            return self.neutron(method, path[6:].split('/'), query, body)
+        if path.startswith('/image/v2/'):
+            return 200, {'user': user, 'service': headers.get('X-Service-Token') is not None,
+                         'request': headers.get('X-OpenStack-Request-ID')}
+        return 404, {'message': 'no such path'}
+
+    def auth(self, body):
+        time.sleep(self.token_delay)
+        user = body['auth']['identity']['password']['user']
+        if self.refuse or user['password'] != 'secret':
+            return 401, {'error': {'message': 'wrong password'}}
+        self.n_tokens += 1
+        text = f'token-{self.n_tokens}'
+        self.tokens[text] = user['name']
+        now = time.time()
+        iso = lambda t: time.strftime('%Y-%m-%dT%H:%M:%S.000000Z', time.gmtime(t))
+
+        def service(kind, name, url):
+            return {'type': kind, 'name': name, 'endpoints': [
+                {'interface': 'public', 'region_id': 'RegionOne', 'url': 'http://127.0.0.1:1/'},
+                {'interface': 'internal', 'region_id': 'Other', 'url': 'http://127.0.0.1:1/'},
+                {'interface': 'internal', 'region_id': 'RegionOne', 'url': url}]}
+        return (201, {'token': {
+            # A clock that is a day behind must not matter.
+            'issued_at': iso(now - 86400), 'expires_at': iso(now - 86400 + self.lifetime),
+            'catalog': [service('placement', 'placement', self.url + '/placement'),
+                        service('network', 'neutron', self.url + '/'),
+                        service('image', 'glance', self.url + '/image/v2/')]}},
+                {'X-Subject-Token': text})
+
+    @staticmethod
+    def placement_error(status, detail, code='placement.undefined_code'):
+        return status, {'errors': [{'status': status, 'title': 't', 'detail': detail,
+                                    'code': code}]}
+
+    def conflict(self, detail='resource provider generation conflict'):
+        return self.placement_error(409, detail, 'placement.concurrent_update')
+
+    def placement(self, method, p, query, body):
+        if p[0] == 'resource_providers' and method == 'POST':
+            if any(x['name'] == body['name'] for x in self.providers.values()):
+                return self.placement_error(409, 'Conflicting resource provider name: ' +
+                                            body['name'] + ' already exists.')
+            self.providers[body['uuid']] = {'name': body['name'], 'generation': 0,
+                                            'inventories': {}, 'traits': []}
+            return 200, {'uuid': body['uuid'], 'generation': 0}
+        if p[0] == 'resource_providers':
+            rp = self.providers.get(p[1])
+            if not rp:
+                return self.placement_error(404, f"No resource provider with uuid {p[1]} found")
+            return self.provider(method, p[1], rp, p[2] if len(p) > 2 else '', body)
+        if p[0] == 'traits' and method == 'GET':
+            names = query['name'][0][3:].split(',')
+            return 200, {'traits': sorted(self.traits & set(names))}
+        if p[0] == 'traits' and method == 'PUT':
+            self.traits.add(p[1])
+            return 201, None
+        if p[0] == 'resource_classes' and method == 'PUT':
+            self.classes.add(p[1])
+            return 201, None
+        if p[0] == 'allocations':
+            return self.allocations(method, p, body)
+        return self.placement_error(404, 'The resource could not be found.')
+
+    def provider(self, method, uuid, rp, what, body):
+        if what == '':
+            return 200, {'uuid': uuid, 'name': rp['name'], 'generation': rp['generation']}
+        if what == 'usages':
+            return 200, {'resource_provider_generation': rp['generation'],
+                         'usages': {c: int((uuid, c) in self.in_use) for c in rp['inventories']}}
+        if what == 'allocations':
+            return 200, {'resource_provider_generation': rp['generation'], 'allocations': {
+                c: {'resources': a['allocations'][uuid]['resources']}
+                for c, a in self.consumers.items() if uuid in a['allocations']}}
+        if method == 'PUT':
+            if body['resource_provider_generation'] != rp['generation']:
+                return self.conflict()
+            if what == 'inventories':
+                for c in body[what]:
+                    if c not in self.classes:
+                        return self.placement_error(400, f'Unknown resource class {c}')
+                for c in rp['inventories']:
+                    if c not in body[what] and (uuid, c) in self.in_use:
+                        return self.placement_error(
+                            409, f"Inventory for '{c}' on resource provider '{uuid}' in use.",
+                            'placement.inventory.inuse')
+            elif set(body[what]) - self.traits:
+                return self.placement_error(400, 'No such trait')
+            rp[what] = body[what]
+            rp['generation'] += 1
+        return 200, {'resource_provider_generation': rp['generation'], what: rp[what]}
+
+    def allocations(self, method, p, body):
+        empty = {'allocations': {}}
+        if method == 'GET':
+            return 200, self.consumers.get(p[1], empty)
+        changes = {p[1]: body} if method == 'PUT' else body
+        for c, a in changes.items():
+            if a['consumer_generation'] != self.consumers.get(c, {}).get('consumer_generation'):
+                return self.conflict('consumer generation conflict - expected 1 but got 2')
+        for c, a in changes.items():
+            if a['allocations']:
+                self.consumers[c] = dict(a, consumer_generation=(a['consumer_generation'] or 0) + 1)
+            else:
+                self.consumers.pop(c, None)
+        return 204, None
+
+    def neutron(self, method, p, query, body):
+        def error(status, message):
+            return status, {'NeutronError': {'type': 'X', 'message': message, 'detail': ''}}
+        if p[0] == 'ports' and len(p) >= 4 and p[2] == 'bindings':
+            key = (p[1], p[3])
+            if key not in self.bindings:
+                return error(404, f'Binding for port {p[1]} on host {p[3]} could not be found.')
+            if method == 'DELETE':
+                del self.bindings[key]
+                return 204, None
+            if method == 'PUT':
+                if self.bindings[key] == 'ACTIVE':
+                    return error(409, 'already active')
+                for k in self.bindings:
+                    if k[0] == p[1]:
+                        self.bindings[k] = 'ACTIVE' if k == key else 'INACTIVE'
+                return 200, {'host': p[3], 'status': 'ACTIVE'}
+            return 200, {'binding': {'host': p[3], 'status': self.bindings[key]}}
+        if p[0] == 'ports' and len(p) == 2:
+            for port in self.lists['ports']:
+                if port['id'] == p[1]:
+                    if method == 'PUT':
+                        port.update(body['port'])
+                    return 200, {'port': port}
+            return error(404, f'Port {p[1]} could not be found.')
+        if self.lists.get(p[0]) is None:
+            return error(404, 'The resource could not be found.')
+        marker = int(query.pop('marker', ['0'])[0])
+        query.pop('fields', None)
+        items = [x for x in self.lists[p[0]]
+                 if all(str(x.get(k)) in v for k, v in query.items())]
+        answer = {p[0]: items}
+        if self.page and marker + self.page < len(items):
+            more = urllib.parse.urlencode(dict(query, marker=marker + self.page), doseq=True)
+            answer[p[0] + '_links'] = [{'rel': 'previous', 'href': 'http://elsewhere/?x=1'},
+                                       {'rel': 'next', 'href': 'http://elsewhere/v2.0/ports?' + more}]
+        if self.page:
+            answer[p[0]] = items[marker:marker + self.page]
+        return 200, answer
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        pass                    # Clients that hang up are part of the tests.
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def setup(self):
+        super().setup()
+        self.server.cloud.connections += 1
+
+    def log_message(self, *args):
+        pass
+
+    def reset(self):
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def send(self, status, body, headers=(), content='application/json'):
+        data = b'' if body is None else (
+            body if isinstance(body, bytes) else json.dumps(body).encode())
+        self.send_response(status)
+        for k, v in dict(headers).items():
+            self.send_header(k, v)
+        if body is not None:
+            self.send_header('Content-Type', content)
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def handle_request(self):
+        cloud = self.server.cloud
+        url = urllib.parse.urlsplit(self.path)
+        length = int(self.headers.get('Content-Length') or 0)
+        raw = self.rfile.read(length)
+        body = json.loads(raw) if raw else None
+        with cloud.lock:
+            cloud.requests.append((self.command, self.path, dict(self.headers), body))
+        action = cloud.take_fault(self.command, self.path)
+        if callable(action):    # Does something first, and may say what to do then.
+            action = action()
+        if action == 'reset':
+            return self.reset()
+        if action == 'huge':
+            self.send_response(200)
+            self.send_header('Content-Type', 'application/json')
+            self.end_headers()
+            for _ in range(70):
+                self.wfile.write(b' ' * (1 << 20))
+            self.close_connection = True
+            return None
+        if action == 'slow':
+            time.sleep(3)
+        if isinstance(action, tuple):
+            return self.send(*action)
+        with cloud.lock if url.path != '/v3/auth/tokens' else threading.Lock():
+            answer = cloud.dispatch(self.command, url.path, urllib.parse.parse_qs(url.query),
+                                    self.headers, body)
+        if action == 'lost':    # Done, but the answer does not arrive.
+            return self.reset()
+        return self.send(*answer)
+
+    do_GET = do_PUT = do_POST = do_DELETE = handle_request
