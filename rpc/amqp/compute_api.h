@@ -9,7 +9,8 @@
  *     ARG_STR   const char *name;              NULL if absent or null; borrowed from the request
  *     ARG_INT   bool has_name; int64_t name;   has_name false if absent or null
  *     ARG_BOOL  bool has_name; bool name;
- *     ARG_JSON  struct json_object *name;      NULL if absent or null; borrowed from the request
+ *     ARG_DICT, ARG_LIST, ARG_JSON
+ *               struct json_object *name;      NULL if absent or null; borrowed from the request
  * A handler may TAKE an object.
  *
  * Source: nova/compute/rpcapi.py, oslo_messaging/rpc/dispatcher.py (what is refused, and how).
@@ -32,6 +33,8 @@
 #define ARG_BOOL(name, need)                                                                       \
     bool has_##name;                                                                               \
     bool name;
+#define ARG_DICT(name, need) struct json_object *name;
+#define ARG_LIST(name, need) struct json_object *name;
 #define ARG_JSON(name, need) struct json_object *name;
 #define RPC_METHOD(method, since, order, lane, wrappers, args)                                     \
     struct args_##method {                                                                         \
@@ -45,6 +48,8 @@
 #undef ARG_STR
 #undef ARG_INT
 #undef ARG_BOOL
+#undef ARG_DICT
+#undef ARG_LIST
 #undef ARG_JSON
 
 enum compute_method {
@@ -54,7 +59,7 @@ enum compute_method {
     N_COMPUTE_METHODS
 };
 
-enum compute_order { COMPUTE_UNORDERED, COMPUTE_BY_INSTANCE };
+enum compute_order { COMPUTE_UNORDERED, COMPUTE_BY_INSTANCE, COMPUTE_BY_INTERFACE };
 
 enum compute_wrapper {
     COMPUTE_EVENT = 1 << 0,
@@ -91,6 +96,8 @@ void compute_call_fini(struct compute_call *);
 /* The arguments "instance" and "migration", or NULL; borrowed. */
 struct instance *compute_call_instance(struct compute_call *);
 struct migration *compute_call_migration(struct compute_call *);
+/* The key of the call's strand (base/task.h), the caller's; NULL: no order. */
+char *compute_call_strand(struct compute_call *) MUST_CHECK;
 /* "6.1" is 6 and 1; false for what is no version. */
 bool compute_api_parse_version(const char *text, unsigned *ret_major, unsigned *ret_minor)
     MUST_CHECK;
