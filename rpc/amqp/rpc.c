@@ -1,5 +1,7 @@
 #include "rpc/amqp/rpc.h"
 
+#include "base/conf.h"
+#include "base/log.h"
 #include "rpc/amqp/bus.h"
 
 #include <stdlib.h>
@@ -23,6 +25,38 @@ struct err *rpc_new_options(struct mq_options *options, struct rpc **ret)
     r->client = rpc_client_new(&r->options, r->publisher);
     *ret = r;
     return NULL;
+}
+
+/* The one place where options of the configuration become ours.  The query of transport_url goes
+ * over what stands in the section. */
+MUST_CHECK static struct err *read_conf(const struct conf *c, struct mq_options *o)
+{
+#define MQ_COPY_BOOL(to, from)  (to) = (from)
+#define MQ_COPY_INT(to, from)   (to) = (from)
+#define MQ_COPY_FLOAT(to, from) (to) = (from)
+#define MQ_COPY_STR(to, from)   str_set(&(to), (from) ? (from) : "")
+#define MQ_OPT(type, name, def) MQ_COPY_##type(o->name, c->oslo_messaging_rabbit.name);
+#define MQ_OPT_LATER(type, name, def)
+#include "rpc/amqp/options.def"
+#undef MQ_OPT
+    o->ssl_enforce_hostname_verification |= c->novashim.rabbit_verify_host_name;
+    str_set(&o->control_exchange, c->dflt.control_exchange);
+    o->rpc_response_timeout_ms = c->dflt.rpc_response_timeout * 1000;
+    o->rpc_ping_enabled = c->dflt.rpc_ping_enabled;
+    if (!str_is_empty(c->oslo_messaging_rabbit.kombu_compression)) {
+        log_warning(LOG_RPC, "kombu_compression is set: what we send is not compressed");
+    }
+    return mq_options_set_url(o, c->dflt.transport_url);
+}
+
+struct err *rpc_new(struct conf_holder *holder, struct rpc **ret)
+{
+    CLEANUP(conf_putp) const struct conf *c = conf_get(holder);
+    CLEANUP(mq_options_fini) struct mq_options options;
+
+    mq_options_init(&options);
+    TRY(read_conf(c, &options));
+    return rpc_new_options(&options, ret);
 }
 
 struct rpc *rpc_free(struct rpc *r)
