@@ -93,7 +93,7 @@ static struct err *resolve(const char *target, struct ovsdb *o)
     }
     r = getaddrinfo(node, port, &hints, &found);
     if (r != 0) {
-        return err_msg(ERR_CONFIG, "[vif_plug_ovs]ovsdb_connection 'tcp:%s': %s", target,
+        return err_msg(ERR_CONFIG, "[os_vif_ovs]ovsdb_connection 'tcp:%s': %s", target,
                        gai_strerror(r));
     }
     memcpy(&o->address, found->ai_addr, found->ai_addrlen);
@@ -114,7 +114,7 @@ static struct err *set_address(struct ovsdb *o, const char *connection)
 
         if (*path != '/' || strlen(path) >= sizeof(un->sun_path)) {
             return err_msg(ERR_CONFIG,
-                           "[vif_plug_ovs]ovsdb_connection '%s': not an absolute path "
+                           "[os_vif_ovs]ovsdb_connection '%s': not an absolute path "
                            "that a socket can have",
                            connection);
         }
@@ -124,7 +124,7 @@ static struct err *set_address(struct ovsdb *o, const char *connection)
         return NULL;
     }
     return err_msg(ERR_CONFIG,
-                   "[vif_plug_ovs]ovsdb_connection '%s': only tcp: and unix: are "
+                   "[os_vif_ovs]ovsdb_connection '%s': only tcp: and unix: are "
                    "supported",
                    connection);
 }

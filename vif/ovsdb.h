@@ -2,7 +2,7 @@
 
 /* OVSDB client: a monitored copy of the tables that matter, and transactions.
  *
- * Connects to [vif_plug_ovs]ovsdb_connection (tcp:, unix:), monitors Bridge, Port, Interface and
+ * Connects to [os_vif_ovs]ovsdb_connection (tcp:, unix:), monitors Bridge, Port, Interface and
  * Open_vSwitch, reconnects with back-off and reads everything again.  It lives on the reactor;
  * transactions and waits block the calling thread until they are confirmed or their deadline
  * passes.

@@ -16,7 +16,7 @@
 
 struct vif_host {
     struct ovsdb *ovsdb;
-    struct conf_holder *conf; /* [vif_plug_ovs], [neutron]ovs_bridge */
+    struct conf_holder *conf; /* [os_vif_ovs], [neutron]ovs_bridge */
 };
 
 /* Whether this host can plug the VIF at all (a vhost-user port needs a switch with DPDK): the
