@@ -87,6 +87,10 @@ static inline bool conf_is_set(double n)
     return !isnan(n);
 }
 
+/* The text of an option in a group whose name depends on other options ([neutron_physnet_NAME]
+ * numa_nodes, [neutron_tunnel] numa_nodes, [mdev_TYPE] device_addresses), or NULL. */
+const char *conf_dynamic(const struct conf *, const char *group, const char *name);
+
 /* The client options of a section ("neutron", "placement", "cinder", "glance", "keystone",
  * "service_user"), or NULL. */
 const struct conf_client *conf_client(const struct conf *, const char *section);
@@ -116,6 +120,10 @@ static inline void conf_holder_freep(struct conf_holder **p)
     *p = conf_holder_free(*p);
 }
 
+/* The same from the text of one file: no command line, no environment, and nothing is required that
+ * only a running service needs.  For tests. */
+struct err *conf_from_text(const char *text, struct conf_holder **ret) MUST_CHECK;
+
 /* What --help prints. */
 const char *conf_usage(void);
 
@@ -130,7 +138,7 @@ static inline void conf_putp(const struct conf **p)
     }
 }
 
-/* Reads everything again.  Options marked MUTABLE take effect ('ret_changed', "group.name"); the
+/* Reads everything again.  Options marked MUTABLE take effect ('ret_changed', "[group]name"); the
  * others that differ need a restart ('ret_restart').  On an error nothing changes. */
 struct err *conf_reload(struct conf_holder *, struct strv *ret_changed, struct strv *ret_restart)
     MUST_CHECK;
