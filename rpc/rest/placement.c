@@ -11,8 +11,8 @@
 
 #define N_TRIES         4      /* nova/scheduler/client/report.py, retries */
 #define N_NAMES         64     /* Traits in one question: the URL stays below 4 KiB. */
-#define UNKNOWN_MS      600000 /* Traits that placement did not know are asked for again after that. */
-#define RATIO_TOLERANCE 1e-6 /* Placement keeps ratios in single precision. */
+#define UNKNOWN_MS      600000 /* After that, traits that placement did not know are asked for. */
+#define RATIO_TOLERANCE 1e-6   /* Placement keeps ratios in single precision. */
 
 #define V_TRAITS      "1.6"
 #define V_CLASSES     "1.7"

@@ -218,8 +218,9 @@ class Cloud:
         answer = {p[0]: items}
         if self.page and marker + self.page < len(items):
             more = urllib.parse.urlencode(dict(query, marker=marker + self.page), doseq=True)
-            answer[p[0] + '_links'] = [{'rel': 'previous', 'href': 'http://elsewhere/?x=1'},
-                                       {'rel': 'next', 'href': 'http://elsewhere/v2.0/ports?' + more}]
+            answer[p[0] + '_links'] = [
+                {'rel': 'previous', 'href': 'http://elsewhere/?x=1'},
+                {'rel': 'next', 'href': 'http://elsewhere/v2.0/ports?' + more}]
         if self.page:
             answer[p[0]] = items[marker:marker + self.page]
         return 200, answer

@@ -95,8 +95,8 @@ static void what_is_no_endpoint_is_left_out(void **state)
         "[{}]",
         "[{\"type\":1}]",
         "[{\"type\":\"t\",\"endpoints\":{}}]",
-        "[{\"type\":\"t\",\"endpoints\":[null,1,{},{\"url\":1,\"interface\":\"public\"},"
-        "{\"url\":\"x\"}]}]"};
+        "[{\"type\":\"t\",\"endpoints\":[null,1,{},{\"url\":1,\"interface\":\"public\"}]}]",
+    };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
