@@ -91,7 +91,7 @@ static struct err *resolve(const char *target, struct ovsdb *o)
         *bracket = '\0';
         node = host + 1;
     }
-    r = getaddrinfo(node, port, &hints, &found);
+    r = *port ? getaddrinfo(node, port, &hints, &found) : EAI_SERVICE;
     if (r != 0) {
         return err_msg(ERR_CONFIG, "[os_vif_ovs]ovsdb_connection 'tcp:%s': %s", target,
                        gai_strerror(r));

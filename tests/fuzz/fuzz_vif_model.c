@@ -42,8 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     CLEANUP(freep) char *text = str_ndup((const char *)data, size);
     CLEANUP(vif_list_fini) struct vif_list list = {0};
-    CLEANUP(err_freep) struct err *e = vif_list_parse(text, &list);
 
+    err_free(vif_list_parse(text, &list));
     for (size_t i = 0; i < list.n; i++) {
         use(&list.items[i], text);
     }

@@ -1,4 +1,5 @@
-/* vif_peer CONNECTION: carries out commands from stdin, one line each, and answers with one line.
+/* vif_peer --config-file FILE: carries out commands from stdin, one line each, until "quit", and
+ * answers with one line.
  *
  *   ensure BRIDGE NAME TYPE MS    bridge NAME DATAPATH MS    remove NAME MS    remove-bridge NAME
  * MS many N PREFIX BRIDGE TYPE MS  (N threads at once)        info NAME         has TYPE    of UUID
@@ -6,7 +7,7 @@
  * An answer starts with "ok" or "error"; a "-" stands for an empty argument. */
 
 #include "base/loop.h"
-#include "vif/ovsdb.h"
+#include "vif/plug.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 struct peer {
     struct loop *loop;
     struct ovsdb *ovsdb;
+    struct conf_holder *conf;
 };
 
 typedef struct err *(*command_fn)(struct peer *, char **args, struct strbuf *answer);
@@ -148,6 +150,36 @@ static struct err *of(struct peer *p, UNUSED char **args, struct strbuf *answer)
     return NULL;
 }
 
+/* ---- Plugging ---- */
+
+static struct err *with_vif(struct peer *p, const char *text,
+                            struct err *(*fn)(struct vif_host *, const struct vif *, const char *),
+                            const char *arg)
+{
+    CLEANUP(jv_putp) struct json_object *json = NULL;
+    CLEANUP(vif_fini) struct vif vif = {0};
+    struct vif_host host = {p->ovsdb, p->conf};
+
+    TRY(jv_parse(text, strlen(text), &json));
+    TRY(vif_from_json(json, &vif));
+    return fn(&host, &vif, arg);
+}
+
+static struct err *plug(struct peer *p, char **args, UNUSED struct strbuf *answer)
+{
+    return with_vif(p, args[0], vif_plug, SERVER);
+}
+
+static struct err *unplug(struct peer *p, char **args, UNUSED struct strbuf *answer)
+{
+    return with_vif(p, args[0], vif_unplug, SERVER);
+}
+
+static struct err *check(struct peer *p, char **args, UNUSED struct strbuf *answer)
+{
+    return with_vif(p, args[0], vif_check, "node1");
+}
+
 static const struct {
     const char *name;
     command_fn fn;
@@ -161,6 +193,9 @@ static const struct {
     {"info", info, 1},
     {"has", has, 1},
     {"of", of, 0},
+    {"plug", plug, 1},
+    {"unplug", unplug, 1},
+    {"check", check, 1},
 };
 
 static struct err *run(struct peer *p, char *line, struct strbuf *answer)
@@ -181,7 +216,7 @@ static void *serve(void *arg)
     struct peer *p = arg;
     char line[8192];
 
-    while (fgets(line, sizeof(line), stdin)) {
+    while (fgets(line, sizeof(line), stdin) && !str_eq(line, "quit\n")) {
         struct strbuf answer = {0};
         CLEANUP(err_freep) struct err *e = run(p, line, &answer);
         CLEANUP(freep) char *text = e ? err_text(e) : strbuf_take(&answer);
@@ -194,17 +229,25 @@ static void *serve(void *arg)
     return NULL;
 }
 
-int main(UNUSED int argc, char **argv)
+static struct err *start(struct peer *p, int argc, char **argv)
+{
+    struct conf_cmdline cmdline;
+    CLEANUP(conf_putp) const struct conf *conf = NULL;
+
+    TRY(conf_load(argc, argv, &cmdline, &p->conf));
+    conf = conf_get(p->conf);
+    TRY(loop_new(&p->loop));
+    return ovsdb_new(p->loop, conf->os_vif_ovs.ovsdb_connection, &p->ovsdb);
+}
+
+int main(int argc, char **argv)
 {
     struct peer p = {0};
     CLEANUP(err_freep) struct err *e = NULL;
     pthread_t thread;
 
     loop_block_signals();
-    e = loop_new(&p.loop);
-    if (!e) {
-        e = ovsdb_new(p.loop, argv[1], &p.ovsdb);
-    }
+    e = start(&p, argc, argv);
     if (!e) {
         pthread_create(&thread, NULL, serve, &p);
         e = loop_run(p.loop);
@@ -215,5 +258,6 @@ int main(UNUSED int argc, char **argv)
     }
     ovsdb_free(p.ovsdb);
     loop_free(p.loop);
+    conf_holder_free(p.conf);
     return e ? EXIT_FAILURE : EXIT_SUCCESS;
 }
