@@ -121,7 +121,7 @@ static bool is_host_name(const char *s, bool allows_underscore)
     return has_letter;
 }
 
-/* SCHEME://[USER@]HOST[:PORT][/PATH...] with characters that may be there. */
+/* SCHEME://[USER@]HOST[:PORT][/PATH...]; oslo takes any path. */
 static bool is_uri(const char *s)
 {
     regex_t regex;
@@ -129,8 +129,8 @@ static bool is_uri(const char *s)
     int rc = regcomp(&regex,
                      "^[A-Za-z][A-Za-z0-9+.-]*://"
                      "([A-Za-z0-9._~!$&'()*+,;=:%-]*@)?"
-                     "([A-Za-z0-9._~!$&'()*+,;=%-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]*)?"
-                     "(/([]A-Za-z0-9._~!$&'()*+,;=:@/%-]*))?([?#].*)?$",
+                     "([A-Za-z0-9._~!$&'()*+,;=%-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{0,5})?"
+                     "([/?#].*)?$",
                      REG_EXTENDED | REG_NOSUB);
 
     if (rc) {
@@ -364,7 +364,7 @@ static struct err *convert(const struct conf_opt *opt, const struct strv *texts,
         return NULL;
     case CONF_TYPE_DICTS:
         for (size_t i = 0; i < texts->n; i++) {
-            struct conf_dict dict;
+            struct conf_dict dict = {{0}, {0}};
 
             TRY(convert_dict(texts->items[i], &dict));
             dicts_add(&v->dicts, dict);
@@ -384,6 +384,24 @@ void conf_value_fini(struct conf_value *v)
 
 /* ---- References ---- */
 
+/* The fewest digits that say it exactly, and with a point or an exponent. */
+static void add_float(double n, struct strbuf *out)
+{
+    char text[32];
+    int digits = 0;
+    int exponent;
+
+    do {
+        snprintf(text, sizeof(text), "%.*e", digits, n);
+    } while (strtod(text, NULL) != n && ++digits < 17);
+    exponent = atoi(strchr(text, 'e') + 1);
+    if (exponent < -4 || exponent >= 16) {
+        strbuf_add(out, text);
+    } else {
+        strbuf_addf(out, "%.*f", MAX(digits - exponent, 1), n);
+    }
+}
+
 /* As Python's str() writes it; None is nothing. */
 static struct err *add_as_text(const struct conf_value *v, const char *ref, struct strbuf *out)
 {
@@ -397,16 +415,9 @@ static struct err *add_as_text(const struct conf_value *v, const char *ref, stru
     case CONF_TYPE_INT:
         strbuf_addf(out, "%lld", (long long)v->i);
         return NULL;
-    case CONF_TYPE_FLOAT: {
-        char text[32];
-        int precision = 0;
-
-        do {
-            snprintf(text, sizeof(text), "%.*g", ++precision, v->f);
-        } while (precision < 17 && strtod(text, NULL) != v->f);
-        strbuf_addf(out, "%s%s", text, strpbrk(text, ".e") ? "" : ".0");
+    case CONF_TYPE_FLOAT:
+        add_float(v->f, out);
         return NULL;
-    }
     case CONF_TYPE_STR:
         strbuf_add(out, v->s);
         return NULL;
@@ -427,7 +438,8 @@ static struct err *find_reference(const char *ref, const char *group, const stru
     CLEANUP(freep) char *named = dot ? str_ndup(ref, (size_t)(dot - ref)) : NULL;
     const struct conf_opt *opt;
 
-    if (dot && !conf_group_exists(named)) {
+    /* [DEFAULT] is no group that oslo could be referred to by name. */
+    if (dot && (str_eq(named, "DEFAULT") || !conf_group_exists(named))) {
         return err_msg(ERR_CONFIG, "there is no group for $%s", ref);
     }
     opt = conf_opt_find(dot ? named : group, dot ? dot + 1 : ref);
