@@ -119,14 +119,66 @@ static void pool_put(CURL *curl, char *origin)
     curl_easy_cleanup(old);
 }
 
+/* The body of one answer. */
+struct body {
+    CURL *curl;
+    const struct http_stream *stream; /* NULL: it is kept. */
+    struct strbuf kept;
+    bool is_streamed; /* It has begun to go to the stream. */
+    int64_t skip;     /* Bytes before those that the stream wants. */
+    struct err *err;
+};
+
+/* Finds out, at its first bytes, where a body goes. */
+static struct err *stream_begin(struct body *b)
+{
+    CLEANUP(freep) char *expected = str_printf("bytes %" PRId64 "-", b->stream->offset);
+    struct curl_header *range;
+    long status = 0;
+
+    curl_easy_getinfo(b->curl, CURLINFO_RESPONSE_CODE, &status);
+    b->is_streamed = status == 200 || status == 206;
+    if (status == 200) {
+        b->skip = b->stream->offset;
+    } else if (status == 206 && (curl_easy_header(b->curl, "Content-Range", 0, CURLH_HEADER, -1,
+                                                  &range) != CURLHE_OK ||
+                                 !str_starts(range->value, expected))) {
+        return err_msg(ERR_HTTP, "the answer is not the range that was asked for");
+    }
+    return NULL;
+}
+
+static struct err *stream_write(struct body *b, const char *data, size_t len)
+{
+    if (!b->is_streamed) {
+        TRY(stream_begin(b));
+    }
+    size_t skip = b->skip < (int64_t)len ? (size_t)b->skip : len;
+
+    b->skip -= (int64_t)skip;
+    if (!b->is_streamed || skip == len) {
+        return NULL;
+    }
+    return b->stream->write(data + skip, len - skip, b->stream->arg);
+}
+
 static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
-    struct strbuf *body = arg;
+    struct body *b = arg;
 
-    if (size * n > HTTP_MAX_BODY - body->len) {
+    if (b->stream) {
+        b->err = stream_write(b, data, size * n);
+    }
+    if (b->err) {
         return 0; /* CURLE_WRITE_ERROR */
     }
-    strbuf_add_mem(body, data, size * n);
+    if (b->is_streamed) {
+        return size * n;
+    }
+    if (size * n > HTTP_MAX_BODY - b->kept.len) {
+        return 0;
+    }
+    strbuf_add_mem(&b->kept, data, size * n);
     return size * n;
 }
 
@@ -142,9 +194,15 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *line)
 
 static struct curl_slist *make_headers(const struct http_request *req)
 {
-    struct curl_slist *list = add_header(NULL, "Accept: application/json");
+    struct curl_slist *list =
+        add_header(NULL, req->stream ? "Accept: */*" : "Accept: application/json");
 
     list = add_header(list, "Expect:");
+    if (req->stream && req->stream->offset > 0) {
+        CLEANUP(freep) char *range = str_printf("Range: bytes=%" PRId64 "-", req->stream->offset);
+
+        list = add_header(list, range);
+    }
     list = add_header(list, req->body ? "Content-Type: application/json" : "Content-Type:");
     for (size_t i = 0; req->header && i < req->header->n; i++) {
         list = add_header(list, req->header->items[i]);
@@ -172,7 +230,7 @@ static void set_tls(CURL *curl, const struct http_tls *tls)
 }
 
 static void set_options(CURL *curl, const struct http_request *req, struct curl_slist *headers,
-                        struct strbuf *body, char *error)
+                        struct body *body, char *error)
 {
     long timeout = (long)(req->timeout_ms ? req->timeout_ms : TIMEOUT_MS);
 
@@ -186,7 +244,13 @@ static void set_options(CURL *curl, const struct http_request *req, struct curl_
     /* libcurl repeats a request on its own when a kept connection turns out to be dead. */
     curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, req->is_idempotent ? 0L : 1L);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, MIN(timeout, (long)CONNECT_MS));
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, timeout);
+    if (req->stream) {
+        /* However long it takes, as long as it goes on. */
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, MAX(timeout / 1000, 1L));
+    } else {
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, timeout);
+    }
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, error);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
@@ -214,7 +278,7 @@ static bool was_not_sent(CURL *curl, CURLcode rc)
            pretransfer_us == 0;
 }
 
-static void read_answer(CURL *curl, const struct http_request *req, struct strbuf *body,
+static void read_answer(CURL *curl, const struct http_request *req, struct body *body,
                         struct http_response *ret)
 {
     const char *type = NULL;
@@ -224,8 +288,8 @@ static void read_answer(CURL *curl, const struct http_request *req, struct strbu
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &ret->status);
     curl_easy_getinfo(curl, CURLINFO_CONTENT_TYPE, &type);
     ret->is_json = str_starts(type, "application/json");
-    ret->len = body->len;
-    ret->body = strbuf_take(body);
+    ret->len = body->kept.len;
+    ret->body = strbuf_take(&body->kept);
     if (req->want_header &&
         curl_easy_header(curl, req->want_header, 0, CURLH_HEADER, -1, &header) == CURLHE_OK) {
         ret->header = str_dup(header->value);
@@ -240,6 +304,21 @@ static void log_answer(const struct http_request *req, const struct http_respons
               resp->status >= 400 ? LOGGED_BODY_LEN : 0, resp->body);
 }
 
+/* What became of a transfer that did not end well. */
+static struct err *transfer_error(const struct http_request *req, CURLcode rc, struct body *body,
+                                  const char *error)
+{
+    if (body->err) {
+        return err_context(TAKE(body->err), "%s %s", req->method, req->url);
+    }
+    if (rc == CURLE_WRITE_ERROR) {
+        return err_msg(ERR_HTTP, "%s %s: the answer is larger than %u MiB", req->method, req->url,
+                       HTTP_MAX_BODY >> 20);
+    }
+    return err_msg(ERR_HTTP, "%s %s: %s", req->method, req->url,
+                   *error ? error : curl_easy_strerror(rc));
+}
+
 /* One attempt.  *ret_again says whether it may be repeated after an error. */
 static struct err *attempt(const struct http_request *req, struct http_response *ret,
                            bool *ret_again)
@@ -248,7 +327,7 @@ static struct err *attempt(const struct http_request *req, struct http_response 
     CLEANUP(freep) char *origin = origin_of(req->url);
     CURL *curl = pool_take(origin);
     struct curl_slist *headers = make_headers(req);
-    CLEANUP(strbuf_fini) struct strbuf body = {0};
+    struct body body = {.curl = curl, .stream = req->stream};
     char error[CURL_ERROR_SIZE] = "";
     CURLcode rc;
 
@@ -262,16 +341,13 @@ static struct err *attempt(const struct http_request *req, struct http_response 
         curl_slist_free_all(headers);
         return NULL;
     }
-    *ret_again = was_not_sent(curl, rc) ||
-                 (req->is_idempotent && rc != CURLE_OPERATION_TIMEDOUT && rc != CURLE_WRITE_ERROR);
+    *ret_again =
+        was_not_sent(curl, rc) || (req->is_idempotent && !body.is_streamed &&
+                                   rc != CURLE_OPERATION_TIMEDOUT && rc != CURLE_WRITE_ERROR);
     curl_easy_cleanup(curl);
     curl_slist_free_all(headers);
-    if (rc == CURLE_WRITE_ERROR) {
-        return err_msg(ERR_HTTP, "%s %s: the answer is larger than %u MiB", req->method, req->url,
-                       HTTP_MAX_BODY >> 20);
-    }
-    return err_msg(ERR_HTTP, "%s %s: %s", req->method, req->url,
-                   *error ? error : curl_easy_strerror(rc));
+    strbuf_fini(&body.kept);
+    return transfer_error(req, rc, &body, error);
 }
 
 /* A token or a request id comes from a peer: it must not bring a header of its own. */

@@ -26,6 +26,15 @@ struct http_tls {
     bool insecure; /* Any certificate will do. */
 };
 
+/* A body that is taken as it comes and not kept: whatever its size. */
+struct http_stream {
+    /* Gets the body of an answer 200 or 206, from 'offset' on, also when the server sends all of
+     * it.  An error ends the transfer and is the one that http_send returns. */
+    struct err *(*write)(const void *data, size_t len, void *arg);
+    void *arg;
+    int64_t offset;
+};
+
 struct http_request {
     const char *method;        /* "GET" */
     const char *url;           /* http: or https: */
@@ -33,7 +42,8 @@ struct http_request {
     const char *body;          /* JSON text; NULL: none. */
     const char *want_header;   /* A header of the answer that is wanted, or NULL. */
     const struct http_tls *tls;
-    int64_t timeout_ms; /* For the whole of one attempt; 0: 60 s. */
+    const struct http_stream *stream; /* Where the body goes; NULL: into the answer. */
+    int64_t timeout_ms; /* For the whole of one attempt, of a stream for a pause; 0: 60 s. */
     unsigned n_retries; /* When there was no connection, and on 503. */
     bool is_idempotent; /* Also when the connection was lost afterwards, and on 503. */
 };

@@ -36,6 +36,7 @@ struct neutron *neutron_free(struct neutron *n)
     if (n) {
         strv_fini(&n->extensions);
         mutex_fini(&n->lock);
+        rest_session_free(n->session);
         free(n);
     }
     return NULL;

@@ -14,8 +14,9 @@
 
 struct neutron;
 
+/* Consumes the session. */
 struct neutron *neutron_new(struct rest_session *) MUST_CHECK;
-/* Takes NULL; returns NULL.  The session stays the caller's and must outlive it. */
+/* Takes NULL; returns NULL. */
 struct neutron *neutron_free(struct neutron *);
 static inline void neutron_freep(struct neutron **p)
 {

@@ -43,6 +43,7 @@ struct placement *placement_free(struct placement *p)
     if (p) {
         strv_fini(&p->unknown);
         mutex_fini(&p->lock);
+        rest_session_free(p->session);
         free(p);
     }
     return NULL;

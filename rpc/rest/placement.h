@@ -15,8 +15,9 @@
 
 struct placement;
 
+/* Consumes the session. */
 struct placement *placement_new(struct rest_session *) MUST_CHECK;
-/* Takes NULL; returns NULL.  The session stays the caller's and must outlive it. */
+/* Takes NULL; returns NULL. */
 struct placement *placement_free(struct placement *);
 static inline void placement_freep(struct placement **p)
 {

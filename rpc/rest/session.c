@@ -148,8 +148,8 @@ static struct err *find_endpoint(struct rest_session *s, const struct rest_reque
                                     .region = s->conf.region_name};
     const char *url;
 
-    if (!str_is_empty(s->conf.endpoint_override)) {
-        *ret = str_dup(s->conf.endpoint_override);
+    if (req->endpoint || !str_is_empty(s->conf.endpoint_override)) {
+        *ret = str_dup(req->endpoint ? req->endpoint : s->conf.endpoint_override);
         return NULL;
     }
     if (t->user && (*ret = endpoint_of_user(&q, req->user))) {
@@ -208,6 +208,7 @@ static struct err *send_once(struct rest_session *s, const struct rest_request *
         .header = &header,
         .body = body,
         .tls = &s->tls,
+        .stream = req->stream,
         .timeout_ms = req->timeout_ms ? req->timeout_ms : s->conf.auth.timeout_ms,
         .n_retries = req->n_retries ? req->n_retries : s->conf.n_retries,
         .is_idempotent = !str_eq(req->method, "POST"),

@@ -16,6 +16,7 @@
 #include "rpc/objects/context.h"
 
 struct conf_holder;
+struct http_stream;
 struct rest_session;
 
 /* section: "placement", "neutron", "glance", "cinder".  The options are read now and kept.
@@ -34,7 +35,9 @@ struct rest_request {
     const char *microversion; /* "1.30", or NULL; the header's service is the section's. */
     struct json_object *body; /* Borrowed; NULL: none. */
     const struct rctx *user;  /* Use this user's token instead of our own; NULL: our own. */
-    int64_t timeout_ms;       /* 0: 60 s. */
+    const char *endpoint;     /* Instead of the session's own; NULL: that. */
+    const struct http_stream *stream; /* Takes the body, see http.h; NULL: it is returned. */
+    int64_t timeout_ms;               /* 0: 60 s. */
     unsigned n_retries; /* On connection errors and 503; not for POST, unless it was not sent. */
 };
 

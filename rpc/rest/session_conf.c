@@ -36,6 +36,20 @@ static void read_auth(const struct conf_client *c, struct keystone_conf *ret)
     };
 }
 
+/* Nova has no credentials for images: users have.  Where there is no user it is the service's. */
+static void read_image_auth(const struct conf *conf, const struct conf_client *c,
+                            struct keystone_conf *ret)
+{
+    struct conf_client own = conf->service_user.client;
+
+    own.cafile = c->cafile;
+    own.certfile = c->certfile;
+    own.keyfile = c->keyfile;
+    own.insecure = c->insecure;
+    own.timeout = c->timeout;
+    read_auth(&own, ret);
+}
+
 /* The token that goes along with a user's; without auth_type it is only warned, as Nova does. */
 static void read_service_user(const struct conf *conf, struct rest_conf *ret)
 {
@@ -86,7 +100,11 @@ struct err *rest_conf_read(const struct conf *conf, const char *section, struct 
         return err_msg(ERR_CONFIG, "[%s] is no service", section);
     }
     *ret = (struct rest_conf){.section = section};
-    read_auth(c, &ret->auth);
+    if (str_eq(section, "glance")) {
+        read_image_auth(conf, c, &ret->auth);
+    } else {
+        read_auth(c, &ret->auth);
+    }
     read_service_user(conf, ret);
     if (str_eq(section, "cinder")) {
         read_catalog_info(conf->cinder.catalog_info, ret);

@@ -328,8 +328,6 @@ int main(int argc, char **argv)
     }
     placement_free(p.placement);
     neutron_free(p.neutron);
-    rest_session_free(p.placement_session);
-    rest_session_free(p.neutron_session);
     rest_session_free(p.glance_session);
     return 0;
 }
