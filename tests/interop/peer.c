@@ -159,7 +159,7 @@ MUST_CHECK static struct err *call_out(struct peer *p, struct rpc_request *r,
 {
     struct jv_reader args = jv_reader_init(r->args, "call_out");
     struct rpc_target target = read_target(&args);
-    const char *method = jv_str(&args, "method");
+    const char *method = jv_str(&args, "verb");
     struct rpc_times times = {.timeout_ms = jv_int_or(&args, "timeout_ms", 0),
                               .monitor_ms = jv_int_or(&args, "monitor_ms", 0)};
     struct json_object *out = jv_obj_or(&args, "args");
@@ -179,7 +179,7 @@ MUST_CHECK static struct err *cast_out(struct peer *p, struct rpc_request *r,
 {
     struct jv_reader args = jv_reader_init(r->args, "cast_out");
     struct rpc_target target = read_target(&args);
-    const char *method = jv_str(&args, "method");
+    const char *method = jv_str(&args, "verb");
     struct json_object *out = jv_obj_or(&args, "args");
     bool is_fanout = jv_bool_or(&args, "fanout", false);
 
