@@ -23,8 +23,8 @@ struct rest_session;
 struct glance;
 
 /* The session stays the caller's and must outlive it.  'servers' may be empty; it is copied. */
-struct glance *glance_new(struct rest_session *, const struct strv *servers,
-                          unsigned n_retries) MUST_CHECK;
+struct glance *glance_new(struct rest_session *, const struct strv *servers, unsigned n_retries)
+    MUST_CHECK;
 /* Takes NULL; returns NULL. */
 struct glance *glance_free(struct glance *);
 static inline void glance_freep(struct glance **p)
@@ -51,12 +51,11 @@ void glance_image_fini(struct glance_image *);
 struct err *glance_image_get(struct glance *, const struct rctx *, const char *id,
                              struct glance_image *ret) MUST_CHECK;
 
-/* Writes the data of an image to a file, from its start.  A connection that breaks is taken up again
- * where it ended, as often as num_retries says, and the digest is compared; a file that this
+/* Writes the data of an image to a file, from its start.  A connection that breaks is taken up
+ * again where it ended, as often as num_retries says, and the digest is compared; a file that this
  * returns without an error is the image.  Never writes more than image->size bytes.
  *
  * ERR_NO_SPACE; ERR_CANCELLED when 'stop', which may be NULL, was set; ERR_IMAGE_UNACCEPTABLE: the
  * image has no data or other data than it says. */
-struct err *glance_image_download(struct glance *, const struct rctx *,
-                                  const struct glance_image *, int fd, struct cancel *stop)
-    MUST_CHECK;
+struct err *glance_image_download(struct glance *, const struct rctx *, const struct glance_image *,
+                                  int fd, struct cancel *stop) MUST_CHECK;

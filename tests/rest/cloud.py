@@ -1,4 +1,5 @@
-"""A scripted keystone, placement and neutron on loopback, with faults on order."""
+"""A scripted keystone, placement, neutron and glance on loopback, with faults on order."""
+import hashlib
 import json
 import re
 import socket
@@ -32,6 +33,7 @@ class Cloud:
                       'extensions': [{'alias': 'binding-extended'}, {'alias': 'router'}]}
         self.page = 0           # elements a page, 0: all
         self.bindings = {}      # (port, host) -> status
+        self.images = {}        # id -> (metadata, data)
         self.server = Server(('127.0.0.1', 0), Handler)
         self.server.cloud = self
         self.scheme = 'http'
@@ -78,6 +80,8 @@ class Cloud:
             return self.placement(method, path[10:].strip('/').split('/'), query, body)
         if path.startswith('/v2.0/'):
             return self.neutron(method, path[6:].split('/'), query, body)
+        if path.startswith('/image/v2/images/') and path.split('/')[4] in self.images:
+            return self.glance(path.split('/')[4:], headers)
         if path.startswith('/image/v2/'):
             return 200, {'user': user, 'service': headers.get('X-Service-Token') is not None,
                          'request': headers.get('X-OpenStack-Request-ID')}
@@ -106,6 +110,25 @@ class Cloud:
                         service('network', 'neutron', self.url + '/'),
                         service('image', 'glance', self.url + '/image/v2/')]}},
                 {'X-Subject-Token': text})
+
+    def image(self, uuid, data, **meta):
+        self.images[uuid] = (dict({
+            'id': uuid, 'status': 'active', 'disk_format': 'raw', 'size': len(data),
+            'os_hash_algo': 'sha512', 'os_hash_value': hashlib.sha512(data).hexdigest(),
+            'checksum': hashlib.md5(data).hexdigest()}, **meta), data)
+
+    def glance(self, p, headers):
+        meta, data = self.images[p[0]]
+        if len(p) == 1:
+            return 200, meta
+        first = headers.get('Range')
+        if not first:
+            return 200, data, {}, 'application/octet-stream'
+        first = int(re.fullmatch(r'bytes=(\d+)-', first)[1])
+        if first >= len(data):
+            return 416, None
+        return (206, data[first:], {'Content-Range': f'bytes {first}-{len(data) - 1}/{len(data)}'},
+                'application/octet-stream')
 
     @staticmethod
     def placement_error(status, detail, code='placement.undefined_code'):
@@ -248,7 +271,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
 
-    def send(self, status, body, headers=(), content='application/json'):
+    def send(self, status, body, headers=(), content='application/json', end=None):
         data = b'' if body is None else (
             body if isinstance(body, bytes) else json.dumps(body).encode())
         self.send_response(status)
@@ -258,7 +281,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header('Content-Type', content)
         self.send_header('Content-Length', str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[:end])
+        if end is not None:
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
 
     def handle_request(self):
         cloud = self.server.cloud
@@ -288,6 +315,8 @@ class Handler(BaseHTTPRequestHandler):
         with cloud.lock if url.path != '/v3/auth/tokens' else threading.Lock():
             answer = cloud.dispatch(self.command, url.path, urllib.parse.parse_qs(url.query),
                                     self.headers, body)
+        if isinstance(action, int):     # Breaks off after so many bytes of the body.
+            return self.send(*answer, end=action)
         if action == 'lost':    # Done, but the answer does not arrive.
             return self.reset()
         return self.send(*answer)

@@ -2,14 +2,16 @@
  *
  * rest_peer KEYSTONE-URL reads one command a line from standard input, words separated by tabs, and
  * answers each with a line "ok JSON" or "error CLASS TEXT".  Environment: CAFILE, INSECURE,
- * OVERRIDE (endpoint), SERVICE_USER, RETRIES, TIMEOUT_MS. */
+ * OVERRIDE (endpoint), SERVICE_USER, RETRIES, TIMEOUT_MS, GLANCE_SERVERS (separated by commas). */
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "rpc/rest/glance.h"
 #include "rpc/rest/neutron.h"
 #include "rpc/rest/placement.h"
 #include "rpc/rest/session_conf.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +25,7 @@ struct peer {
     struct rest_session *placement_session, *neutron_session, *glance_session;
     struct placement *placement;
     struct neutron *neutron;
+    struct glance *glance;
 };
 
 static void read_auth(const char *url, const char *user, struct keystone_conf *c)
@@ -264,6 +267,33 @@ static struct err *do_model(struct peer *p, char **w, struct json_object **ret)
     return neutron_network_model(p->neutron, w[0], w[1], old, "br-int", ret);
 }
 
+static struct err *do_image(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(rctx_freep) struct rctx *ctx = rctx_new_admin();
+    CLEANUP(glance_image_fini) struct glance_image image = {0};
+
+    TRY(glance_image_get(p->glance, ctx, w[0], &image));
+    *ret = json_object_new_object();
+    jv_add_str(*ret, "disk_format", image.disk_format);
+    jv_add_str(*ret, "status", image.status);
+    jv_add_str(*ret, "hash", image.hash_value);
+    jv_add_int(*ret, "size", image.size);
+    return NULL;
+}
+
+/* IMAGE FILE: how many bytes it is. */
+static struct err *do_download(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(rctx_freep) struct rctx *ctx = rctx_new_admin();
+    CLEANUP(glance_image_fini) struct glance_image image = {0};
+    CLEANUP(closep) int fd = open(w[1], O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    TRY(glance_image_get(p->glance, ctx, w[0], &image));
+    TRY(glance_image_download(p->glance, ctx, &image, fd, NULL));
+    *ret = json_object_new_int64(image.size);
+    return NULL;
+}
+
 static const struct {
     const char *name;
     int n_words;
@@ -288,6 +318,8 @@ static const struct {
     {"activate", 2, do_activate},
     {"floating_ips", 1, do_floating_ips},
     {"model", 2, do_model},
+    {"image", 1, do_image},
+    {"download", 2, do_download},
 };
 
 static void carry_out(struct peer *p, char *line)
@@ -314,6 +346,8 @@ static void carry_out(struct peer *p, char *line)
 int main(int argc, char **argv)
 {
     struct peer p = {.url = argc > 1 ? argv[1] : ""};
+    const char *glance = getenv("GLANCE_SERVERS");
+    CLEANUP(strv_fini) struct strv servers = strv_split(glance ? glance : "", ",");
     CLEANUP(freep) char *line = NULL;
     size_t size = 0;
 
@@ -323,11 +357,13 @@ int main(int argc, char **argv)
     p.glance_session = open_session(p.url, "glance", "image");
     p.placement = placement_new(p.placement_session);
     p.neutron = neutron_new(p.neutron_session);
+    p.glance = glance_new(p.glance_session, &servers, 3);
     while (getline(&line, &size, stdin) > 0) {
         carry_out(&p, line);
     }
     placement_free(p.placement);
     neutron_free(p.neutron);
+    glance_free(p.glance);
     rest_session_free(p.glance_session);
     return 0;
 }
