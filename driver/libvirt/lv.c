@@ -98,8 +98,9 @@ static struct err *unavailable(const char *why)
     return err_context(err_new(ERR_HYPERVISOR_UNAVAILABLE, NULL), "%s", why);
 }
 
-/* The thread's last libvirt error.  vir is what was called, uuid the domain if there is one. */
-static struct err *last_error(virConnectPtr vir, const char *uuid)
+/* The thread's last libvirt error, which any other call clears.  The call was one of 'dom', or of
+ * 'vir' if that is NULL; uuid is the domain's if there is one. */
+static struct err *last_error_of(virConnectPtr vir, virDomainPtr dom, const char *uuid)
 {
     virErrorPtr last = virGetLastError();
     int code = last ? last->code : VIR_ERR_INTERNAL_ERROR;
@@ -110,7 +111,7 @@ static struct err *last_error(virConnectPtr vir, const char *uuid)
 
     /* Asked of the connection, not of the code: in a migration the same codes tell of the
      * destination. */
-    if (virConnectIsAlive(vir) != 1) {
+    if (virConnectIsAlive(dom ? virDomainGetConnect(dom) : vir) != 1) {
         return unavailable(text);
     }
     if (code == VIR_ERR_NO_DOMAIN && uuid) {
@@ -120,6 +121,11 @@ static struct err *last_error(virConnectPtr vir, const char *uuid)
     err_set(e, "code", number);
     err_set(e, "name", code_name(code));
     return e;
+}
+
+static struct err *last_error(virConnectPtr vir, const char *uuid)
+{
+    return last_error_of(vir, NULL, uuid);
 }
 
 static void ignore_libvirt_error(void *data, virErrorPtr error)
@@ -781,6 +787,19 @@ struct err *lv_compare_cpu(struct lv_conn *c, const char *cpu_xml, int *ret)
     return NULL;
 }
 
+struct err *lv_expand_cpu(struct lv_conn *c, const char *cpu_xml, char **ret_xml)
+{
+    WITH_CONN(c);
+    char *xml = virConnectBaselineCPU(vir, &cpu_xml, 1, VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES);
+
+    if (!xml) {
+        return err_context(last_error(vir, NULL), "expanding a CPU model");
+    }
+    *ret_xml = str_dup(xml);
+    free(xml);
+    return NULL;
+}
+
 /* ---- Domains ---- */
 
 /* Consumes dom. */
@@ -833,7 +852,7 @@ static struct err *domain_acquire(struct lv_domain *d, virDomainPtr *ret)
 
 static struct err *domain_error(const struct lv_domain *d, virDomainPtr dom, const char *what)
 {
-    return err_context(last_error(virDomainGetConnect(dom), d->uuid), "%s of %s", what, d->uuid);
+    return err_context(last_error_of(NULL, dom, d->uuid), "%s of %s", what, d->uuid);
 }
 
 struct err *lv_domain_by_uuid(struct lv_conn *c, const char *uuid, struct lv_domain **ret)

@@ -59,6 +59,8 @@ struct err *lv_online_cpus(struct lv_conn *, char **ret) MUST_CHECK;
 struct err *lv_free_pages(struct lv_conn *, unsigned page_kib, int cell, uint64_t *ret) MUST_CHECK;
 /* VIR_CPU_COMPARE_*: -1 error is an err, 0 incompatible, 1 identical, 2 superset. */
 struct err *lv_compare_cpu(struct lv_conn *, const char *cpu_xml, int *ret) MUST_CHECK;
+/* The CPU with every feature that its model stands for. */
+struct err *lv_expand_cpu(struct lv_conn *, const char *cpu_xml, char **ret_xml) MUST_CHECK;
 
 /* ---- Domains ---- */
 enum lv_state {
