@@ -65,9 +65,18 @@ static char *describe_rest(const struct conf_opt *opt)
     return strbuf_take(&text);
 }
 
-static const char *default_text(const struct conf_opt *opt)
+/* The default as it would stand in a file, or what there is instead. */
+static char *default_text(const struct conf_opt *opt)
 {
-    return opt->flags & CONF_COMPUTED ? "<found out at start>" : opt->def ? opt->def : "<unset>";
+    size_t len = opt->def ? strlen(opt->def) : 0;
+
+    if (opt->flags & CONF_COMPUTED) {
+        return str_dup("<found out at start>");
+    }
+    if (!opt->def || (opt->type == CONF_TYPE_MULTI && !len)) {
+        return str_dup("<unset>");
+    }
+    return str_printf(len && opt->def[len - 1] == ' ' ? "\"%s\"" : "%s", opt->def);
 }
 
 /* Prints a paragraph as a comment. */
@@ -94,11 +103,12 @@ static void print_sample_option(const struct conf_opt *opt)
     CLEANUP(freep) char *type = describe_type(opt);
     CLEANUP(freep) char *rest = describe_rest(opt);
     CLEANUP(freep) char *all = str_printf("(%s%s)", type, rest);
+    CLEANUP(freep) char *def = default_text(opt);
 
     putchar('\n');
     print_comment(opt->help);
     print_comment(all);
-    printf("#%s = %s\n", opt->name, default_text(opt));
+    printf("#%s = %s\n", opt->name, def);
 }
 
 static void print_sample(void)
@@ -137,6 +147,7 @@ static void print_man_option(const struct conf_opt *opt)
 {
     CLEANUP(freep) char *type = describe_type(opt);
     CLEANUP(freep) char *rest = describe_rest(opt);
+    CLEANUP(freep) char *def = default_text(opt);
 
     fputs(".TP\n.B ", stdout);
     print_roff(opt->name);
@@ -146,7 +157,7 @@ static void print_man_option(const struct conf_opt *opt)
     print_roff(type);
     if (!(opt->flags & CONF_COMPUTED)) {
         fputs(" Default: ", stdout);
-        print_roff(*default_text(opt) ? default_text(opt) : "empty");
+        print_roff(*def ? def : "empty");
         putchar('.');
     }
     print_roff(rest);

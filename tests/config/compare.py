@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Compares our reading of configuration files with oslo.config's: TAP on standard output.
 
-    compare.py CONF_DUMP
+    compare.py CONF_DUMP SAMPLE
 
 Every case in corpus/ is a file, or a directory with a file 'args' (the command line, run in that
 directory) and perhaps a file 'env' (NAME=VALUE lines).  oslo.config reads it with the options that
@@ -33,7 +33,7 @@ OTHERS = HERE.parent.parent / 'base' / 'conf_other.def'
 COMPUTED = {'host': 'HOST', 'console_host': 'HOST', 'my_ip': 'MY_IP'}
 STATE_PATH = '/var/lib/nova'
 
-DUMP = os.path.abspath(sys.argv[1])
+DUMP, SAMPLE = sys.argv[1:]
 
 
 class Tap:
@@ -197,6 +197,22 @@ def compare_others(conf, rows):
             ['only in Nova: ' + line for line in theirs if line not in ours])
 
 
+def compare_sample():
+    """The sample file with all its comments taken off must say the defaults."""
+    text = pathlib.Path(SAMPLE).read_text()
+    text = re.sub('^#([a-z_]+ =) <.*>$', '', text, flags=re.M)
+    text = re.sub('^#([a-z_]+ =)', r'\1', text, flags=re.M)
+    with tempfile.NamedTemporaryFile('w', suffix='.conf') as f:
+        f.write(text)
+        f.flush()
+        sample, empty = (
+            json.loads(subprocess.run([DUMP, '--config-file', path], check=True,
+                                      capture_output=True, text=True).stdout)
+            for path in (f.name, '/dev/null'))
+    return ['%s: sample %r, default %r' % (name, sample.get(name), empty[name])
+            for name in empty if sample.get(name) != empty[name]]
+
+
 def main():
     tap = Tap()
     rows = table()
@@ -206,6 +222,7 @@ def main():
         tap.result('types, defaults, limits and old names are those of Nova',
                    compare_table(conf, rows))
         tap.result('base/conf_other.def has the other options of Nova', compare_others(conf, rows))
+        tap.result('the sample file says the defaults', compare_sample())
         for path in sorted(CORPUS.iterdir()):
             tap.result('corpus/' + path.name, compare_case(conf, rows, path))
         os.chdir('/')
