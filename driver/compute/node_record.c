@@ -72,8 +72,10 @@ static struct numa_cell *node_cell(const struct host_facts *f, const struct host
     struct numa_cell *cell = numa_cell_new();
     struct network_metadata *net = network_metadata_new();
     CLEANUP(cpuset_fini) struct cpuset shared = cpuset_intersect(&hc->cpus, &f->shared);
-    /* Without a dedicated set, pinned servers take their CPUs from the shared one (legacy pinning). */
-    CLEANUP(cpuset_fini) struct cpuset pinnable =
+    /* Without a dedicated set, pinned servers take their CPUs from the shared one (legacy pinning).
+     */
+    CLEANUP(cpuset_fini)
+    struct cpuset pinnable =
         cpuset_intersect(&hc->cpus, f->dedicated.n ? &f->dedicated : &f->shared);
     CLEANUP(cpuset_fini) struct cpuset usable = cpuset_union(&shared, &pinnable);
     CLEANUP(cpuset_fini) struct cpuset none = {0};
@@ -130,8 +132,8 @@ struct numa_topology *node_numa(const struct host_facts *f)
 }
 
 /* The record holds the topology as JSON text; texts that say the same are equal. */
-static void set_numa(struct compute_node *cn, const struct host_facts *f, const struct usage *usages,
-                     size_t n)
+static void set_numa(struct compute_node *cn, const struct host_facts *f,
+                     const struct usage *usages, size_t n)
 {
     CLEANUP(numa_topology_freep) struct numa_topology *now = node_numa(f), *old = NULL;
     const char *old_text =
@@ -174,8 +176,8 @@ static void bump(struct json_object *counts, const char *prefix, const char *val
 
 static bool is_io_heavy(const struct usage *u)
 {
-    static const char *const tasks[] = {"resize_migrating", "rebuilding",    "resize_prep",
-                                        "image_snapshot",   "image_backup",  "rescuing",
+    static const char *const tasks[] = {"resize_migrating", "rebuilding",   "resize_prep",
+                                        "image_snapshot",   "image_backup", "rescuing",
                                         "unshelving"};
 
     if (str_eq(u->vm_state, "building")) {
@@ -216,25 +218,27 @@ static void set_stats(struct compute_node *cn, const struct usage *usages, size_
         jv_add_int(counts, "io_workload", io);
     }
     bool is_same = compute_node_has_stats(cn) && !compute_node_isnull_stats(cn) &&
-                   compute_node_n_stats(cn) == (size_t)json_object_object_length(counts) + 1 && failed;
+                   compute_node_n_stats(cn) == (size_t)json_object_object_length(counts) + 1 &&
+                   failed;
 
-    json_object_object_foreach(counts, key, value) {
-        is_same = is_same &&
-                  str_eq(compute_node_stats_get(cn, key), json_object_get_string(value));
+    json_object_object_foreach(counts, key, value)
+    {
+        is_same = is_same && str_eq(compute_node_stats_get(cn, key), json_object_get_string(value));
     }
     if (is_same) {
         return;
     }
     compute_node_clear_stats(cn);
     compute_node_stats_put(cn, "failed_builds", failed_builds);
-    json_object_object_foreach(counts, k, v) {
+    json_object_object_foreach(counts, k, v)
+    {
         compute_node_stats_put(cn, k, json_object_get_string(v));
     }
 }
 
 /* ---- All of it ---- */
 
-static struct hv_spec *hv_spec_of(struct json_object *triple)
+static struct hv_spec *spec_of_triple(struct json_object *triple)
 {
     struct hv_spec *s = hv_spec_new();
 
@@ -251,8 +255,8 @@ static bool same_specs(struct compute_node *cn, struct json_object *specs)
         return false;
     }
     for (size_t i = 0; i < json_object_array_length(specs); i++) {
-        CLEANUP(hv_spec_freep) struct hv_spec *s =
-            hv_spec_of(json_object_array_get_idx(specs, i));
+        CLEANUP(hv_spec_freep)
+        struct hv_spec *s = spec_of_triple(json_object_array_get_idx(specs, i));
 
         if (!ovo_is_equal(hv_spec_ovo(s), hv_spec_ovo(compute_node_supported_hv_specs_at(cn, i)),
                           NULL)) {
@@ -297,7 +301,7 @@ static void set_facts(struct compute_node *cn, const struct conf *conf, const st
         compute_node_clear_supported_hv_specs(cn);
         for (size_t i = 0; i < json_object_array_length(f->hv_specs); i++) {
             compute_node_supported_hv_specs_add(
-                cn, hv_spec_of(json_object_array_get_idx(f->hv_specs, i)));
+                cn, spec_of_triple(json_object_array_get_idx(f->hv_specs, i)));
         }
     }
     if (!compute_node_has_pci_device_pools(cn) || !compute_node_pci_device_pools(cn) ||

@@ -19,7 +19,7 @@ struct usage {
     char *vm_state, *task_state, *os_type, *project_id;
     int64_t vcpus, memory_mb, disk_gb;
     struct instance_numa_topology *numa; /* NULL: none. */
-    bool is_move; /* Counts for room, not among the servers. */
+    bool is_move;                        /* Counts for room, not among the servers. */
 };
 
 /* From a server; 'numa' is copied and may be NULL.  The flavor must be set. */

@@ -124,7 +124,9 @@ static int64_t reserved_pages(const struct conf *conf, int cell, int64_t size_kb
 
             if (to) {
                 /* "2MB", "1GB" or KiB. */
-                *to = str_starts(end, "M") ? value << 10 : str_starts(end, "G") ? value << 20 : value;
+                *to = str_starts(end, "M")   ? value << 10
+                      : str_starts(end, "G") ? value << 20
+                                             : value;
             }
         }
         if (node == cell && size == size_kb) {
@@ -183,8 +185,7 @@ static struct err *read_cpus(struct xb_node *cell, struct host_cell *ret)
     return NULL;
 }
 
-static struct err *read_cells(struct xb_node *caps, const struct conf *conf,
-                              struct host_facts *ret)
+static struct err *read_cells(struct xb_node *caps, const struct conf *conf, struct host_facts *ret)
 {
     struct xb_node *first = xb_find(caps, "host/topology/cells/cell");
 
@@ -433,7 +434,8 @@ struct err *host_compare_cpu(struct lv_conn *conn, const char *wanted_xml)
         return NULL;
     }
     CLEANUP(freep) char *features = lacking(conn, wanted_xml);
-    CLEANUP(freep) char *reason =
+    CLEANUP(freep)
+    char *reason =
         str_printf("CPU doesn't have compatibility. %s%s%s%s", e ? err_message(e) : "",
                    *features ? " This host's CPU lacks: " : "", features, *features ? "." : "");
 

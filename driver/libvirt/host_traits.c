@@ -44,7 +44,8 @@ static struct err *model_features(struct lv_conn *conn, const char *arch, const 
 {
     CLEANUP(freep) char *expanded = NULL;
     CLEANUP(xb_freep) struct xb_doc *doc = NULL;
-    CLEANUP(freep) char *xml =
+    CLEANUP(freep)
+    char *xml =
         str_printf("<cpu><arch>%s</arch><model>%s</model>%s%s%s</cpu>", arch, model,
                    vendor ? "<vendor>" : "", vendor ? vendor : "", vendor ? "</vendor>" : "");
 
@@ -164,7 +165,8 @@ static struct err *read_machines(struct lv_conn *conn, const struct conf *conf,
             return TAKE(e);
         }
         if (e) {
-            log_debug(LOG_LIBVIRT, "no capabilities of machine %s: %s", machines[i], err_message(e));
+            log_debug(LOG_LIBVIRT, "no capabilities of machine %s: %s", machines[i],
+                      err_message(e));
         }
     }
     return NULL;
@@ -198,11 +200,11 @@ static void set_traits(const struct trait_facts *f, struct strv *traits, struct 
             add_once(traits, #name);                                                               \
         }                                                                                          \
     } while (0)
-#define TRAIT_CPU(feature, name)  TRAIT(strv_has(&f->features, feature), name);
-#define TRAIT_BUS(bus, name)      TRAIT(strv_has(&f->buses, bus), name);
-#define TRAIT_VIDEO(model, name)  TRAIT(strv_has(&f->videos, model), name);
+#define TRAIT_CPU(feature, name)   TRAIT(strv_has(&f->features, feature), name);
+#define TRAIT_BUS(bus, name)       TRAIT(strv_has(&f->buses, bus), name);
+#define TRAIT_VIDEO(model, name)   TRAIT(strv_has(&f->videos, model), name);
 #define TRAIT_VIF(name, qemu, kvm) TRAIT((f->is_qemu && (qemu)) || (f->is_kvm && (kvm)), name);
-#define TRAIT_IF(condition, name) TRAIT(condition, name);
+#define TRAIT_IF(condition, name)  TRAIT(condition, name);
 #include "driver/libvirt/traits.def"
 #undef TRAIT_CPU
 #undef TRAIT_BUS
@@ -218,7 +220,8 @@ struct err *host_traits(struct lv_conn *conn, const struct conf *conf, struct xb
     CLEANUP(freep) char *arch = xb_content_at(caps, "host/cpu/arch");
     const char *images = conf->libvirt.images_type;
     bool needs_raw = str_eq(images, "rbd") || str_eq(images, "lvm");
-    CLEANUP(facts_fini) struct trait_facts f = {
+    CLEANUP(facts_fini)
+    struct trait_facts f = {
         .libvirt_version = libvirt_version,
         .is_qemu = str_eq(conf->libvirt.virt_type, "qemu"),
         .is_kvm = str_eq(conf->libvirt.virt_type, "kvm"),
