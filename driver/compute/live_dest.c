@@ -13,6 +13,7 @@
 #include "driver/compute/notify.h"
 #include "driver/compute/tracker.h"
 #include "driver/libvirt/disk.h"
+#include "driver/libvirt/imagecache.h"
 
 #include <string.h>
 
@@ -39,27 +40,48 @@ static struct err *plug_all(struct node *node, const struct conf *conf, const st
     return NULL;
 }
 
-/* Images come with the image service; until then a backing file must be in the cache already. */
-static struct err *refuse_fetch(const char *backing_path, int64_t size, void *arg)
+struct disk_job {
+    struct imagecache_env env;
+    const struct rctx *ctx;
+    struct instance *inst;
+};
+
+static struct err *fetch_backing(const char *path, int64_t size, void *arg, const char **ret_format)
 {
-    (void)size;
-    (void)arg;
-    return err_msg(
-        ERR_MIGRATION_ERROR,
-        "the image cache of this host has no %s, and fetching images is not supported yet",
-        backing_path);
+    const struct disk_job *j = arg;
+    const char *image = instance_has_image_ref(j->inst) ? instance_image_ref(j->inst) : NULL;
+
+    return imagecache_fetch(&j->env, j->ctx, image, path, size, ret_format);
 }
 
-static struct err *make_disks(const struct conf *conf, struct instance *inst, const char *disk)
+/* A kernel or ramdisk of the server's own. */
+static struct err *fetch_boot_file(const struct disk_job *j, const char *image, const char *name)
+{
+    CLEANUP(freep) char *dir = disk_instance_dir(j->env.conf, instance_uuid(j->inst));
+    CLEANUP(freep) char *path = str_printf("%s/%s", dir, name);
+
+    return str_is_empty(image) ? NULL : imagecache_fetch_file(&j->env, j->ctx, image, path);
+}
+
+static struct err *make_disks(struct node *node, const struct rctx *ctx, const struct conf *conf,
+                              struct instance *inst, const char *disk)
 {
     CLEANUP(jv_putp) struct json_object *info = NULL;
+    struct disk_job j = {{conf, node->glance, node->stopping}, ctx, inst};
 
     if (disk) {
         TRY_CTX(jv_parse(disk, strlen(disk), &info), "reading the list of disks");
     } else {
         info = json_object_new_array();
     }
-    return disk_prepare(conf, instance_uuid(inst), info, refuse_fetch, NULL);
+    TRY(disk_prepare(conf, instance_uuid(inst), info, fetch_backing, &j));
+    if (instance_has_kernel_id(inst)) {
+        TRY(fetch_boot_file(&j, instance_kernel_id(inst), "kernel"));
+    }
+    if (instance_has_ramdisk_id(inst)) {
+        TRY(fetch_boot_file(&j, instance_ramdisk_id(inst), "ramdisk"));
+    }
+    return NULL;
 }
 
 static void set_result(const struct conf *conf, struct libvirt_live_migrate_data *md)
@@ -85,7 +107,7 @@ static struct err *prepare(struct node *node, const struct rctx *ctx, const stru
     struct vif_list fresh = {0};
 
     if (owns_dir) {
-        TRY(make_disks(conf, a->instance, a->disk));
+        TRY(make_disks(node, ctx, conf, a->instance, a->disk));
     }
     TRY(plug_all(node, conf, vifs, instance_uuid(a->instance)));
     set_result(conf, a->migrate_data);

@@ -11,6 +11,7 @@
 #include "driver/compute/service.h"
 #include "driver/compute/tracker.h"
 #include "driver/libvirt/host.h"
+#include "driver/libvirt/imagecache.h"
 
 #include <stdlib.h>
 
@@ -33,6 +34,9 @@ void node_apply_conf(struct node *node)
 
     task_set_limit(node->tasks, LANE_MIGRATE, moves > 0 ? (unsigned)moves : MAX_MOVES);
     task_set_limit(node->tasks, LANE_BUILD, builds > 0 ? (unsigned)builds : MAX_MOVES);
+    if (node->glance) {
+        glance_set_retries(node->glance, (unsigned)conf->glance.num_retries);
+    }
     conf_put(conf);
 }
 
@@ -44,6 +48,11 @@ static struct err *open_rest(struct node *node)
     node->placement = placement_new(session);
     TRY_CTX(rest_session_new(node->conf, "neutron", &session), "[neutron]");
     node->neutron = neutron_new(session);
+    TRY_CTX(rest_session_new(node->conf, "glance", &session), "[glance]");
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(node->conf);
+
+    node->glance =
+        glance_new(session, &conf->glance.api_servers, (unsigned)conf->glance.num_retries);
     return NULL;
 }
 
@@ -127,6 +136,14 @@ static struct err *connect_libvirt(struct node *node)
     return e;
 }
 
+static void sweep(struct node *node)
+{
+    const struct conf *conf = conf_get(node->conf);
+
+    imagecache_sweep(conf);
+    conf_put(conf);
+}
+
 static struct err *start(struct node *node)
 {
     static const char *const topics[] = {NODE_TOPIC, "compute-alt", NULL};
@@ -137,6 +154,7 @@ static struct err *start(struct node *node)
     log_info(LOG_MAIN, "consuming %lld ms after the start",
              (long long)(clock_ms() - node->started_ms));
     TRY_CTX(connect_libvirt(node), "libvirt");
+    sweep(node);
     TRY(service_join(node, ctx));
     TRY_CTX(tracker_audit(node->tracker, ctx, /* is_startup= */ true), "counting resources");
     TRY_CTX(recovery_run(node, ctx), "going through the servers of this host");
@@ -205,6 +223,7 @@ struct node *node_free(struct node *node)
     ovsdb_free(node->vif.ovsdb);
     conductor_free(node->conductor);
     rpc_free(node->rpc);
+    glance_free(node->glance);
     neutron_free(node->neutron);
     placement_free(node->placement);
     tracker_free(node->tracker);

@@ -13,6 +13,7 @@
 #include "driver/libvirt/lv.h"
 #include "rpc/amqp/conductor.h"
 #include "rpc/amqp/rpc.h"
+#include "rpc/rest/glance.h"
 #include "rpc/rest/neutron.h"
 #include "rpc/rest/placement.h"
 #include "vif/plug.h"
@@ -36,6 +37,7 @@ struct node {
     struct conductor *conductor;
     struct placement *placement;
     struct neutron *neutron;
+    struct glance *glance;
     struct lv_conn *lv;        /* Control: short calls. */
     struct lv_conn *lv_events; /* Subscribed; nothing else. */
     struct vif_host vif;

@@ -145,12 +145,13 @@ static struct err *make_raw(const char *path, int64_t size)
     return NULL;
 }
 
-static struct err *make_qcow2(const char *path, const char *backing, int64_t size)
+static struct err *make_qcow2(const char *path, const char *backing, const char *backing_format,
+                              int64_t size)
 {
     CLEANUP(freep) char *size_text = str_printf("%lld", (long long)size);
     const char *plain[] = {"qemu-img", "create", "-q", "-f", "qcow2", path, size_text, NULL};
-    const char *backed[] = {"qemu-img", "create", "-q",  "-f", "qcow2",   "-b",
-                            backing,    "-F",     "raw", path, size_text, NULL};
+    const char *backed[] = {"qemu-img", "create", "-q",           "-f", "qcow2",   "-b",
+                            backing,    "-F",     backing_format, path, size_text, NULL};
 
     return proc_run(backing ? backed : plain, QEMU_IMG_MS, NULL);
 }
@@ -167,11 +168,14 @@ static struct err *make_disk(const struct conf *conf, const char *dir, struct js
                                             conf->image_cache.subdirectory_name, w.backing)
                                : NULL;
 
-    if (backing && access(backing, R_OK) < 0) {
-        TRY_CTX(fetch(backing, w.size, arg), "getting the backing file of disk %s", w.name);
+    const char *backing_format = NULL;
+
+    if (backing) {
+        TRY_CTX(fetch(backing, w.size, arg, &backing_format), "getting the backing file of disk %s",
+                w.name);
     }
     if (str_eq(w.format, "qcow2")) {
-        TRY_CTX(make_qcow2(path, backing, w.size), "making disk %s", w.name);
+        TRY_CTX(make_qcow2(path, backing, backing_format, w.size), "making disk %s", w.name);
     } else {
         TRY_CTX(make_raw(path, w.size), "making disk %s", w.name);
     }

@@ -36,8 +36,10 @@ struct err *disk_copy_targets(const struct guest_info *, const struct strv *volu
 
 /* Makes a server's directory and empty disks for a block migration, as the source described them.
  * ERR_DESTINATION_DISK_EXISTS, ERR_NO_SPACE.  What was made before a failure is removed again.
- * Backing files must be in the image cache; 'fetch' makes one that is missing. */
-typedef struct err *(*disk_fetch_fn)(const char *backing_path, int64_t size, void *arg);
+ * Backing files are in the image cache: 'fetch' makes one that is missing, and says what it is
+ * ("raw", "qcow2", a literal). */
+typedef struct err *(*disk_fetch_fn)(const char *backing_path, int64_t size, void *arg,
+                                     const char **ret_format);
 struct err *disk_prepare(const struct conf *, const char *uuid, struct json_object *info,
                          disk_fetch_fn fetch, void *arg) MUST_CHECK;
 

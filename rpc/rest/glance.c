@@ -41,6 +41,7 @@ struct glance *glance_free(struct glance *g)
 {
     if (g) {
         strv_fini(&g->servers);
+        rest_session_free(g->session);
         free(g);
     }
     return NULL;

@@ -22,7 +22,7 @@
 struct rest_session;
 struct glance;
 
-/* The session stays the caller's and must outlive it.  'servers' may be empty; it is copied. */
+/* Consumes the session.  'servers' may be empty; it is copied. */
 struct glance *glance_new(struct rest_session *, const struct strv *servers, unsigned n_retries)
     MUST_CHECK;
 /* Takes NULL; returns NULL. */

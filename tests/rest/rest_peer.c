@@ -364,6 +364,5 @@ int main(int argc, char **argv)
     placement_free(p.placement);
     neutron_free(p.neutron);
     glance_free(p.glance);
-    rest_session_free(p.glance_session);
     return 0;
 }
