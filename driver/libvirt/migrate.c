@@ -237,30 +237,39 @@ static struct err *start_call(struct migrate_job *j, pthread_t *ret)
 
 /* ---- Watching ---- */
 
-/* Pauses or switches to post-copy. */
-static struct err *force(struct migrate_job *j)
+static struct err *switch_to_postcopy(struct migrate_job *j)
+{
+    struct err *e;
+
+    mutex_lock(&j->m);
+    j->is_postcopy = true; /* Before its event, which comes before the call returns. */
+    mutex_unlock(&j->m);
+    e = lv_migrate_start_postcopy(j->dom);
+    if (e) {
+        mutex_lock(&j->m);
+        j->is_postcopy = false;
+        mutex_unlock(&j->m);
+        return e;
+    }
+    log_info(LOG_MIGRATE, "switched to post-copy");
+    j->watch.is_postcopy = true;
+    if (j->hooks.on_postcopy) {
+        j->hooks.on_postcopy(j->hooks.arg);
+    }
+    return NULL;
+}
+
+static struct err *pause_guest(struct migrate_job *j)
 {
     enum lv_state state;
     struct err *e;
 
-    if (j->pending == MIGWATCH_POSTCOPY) {
-        TRY(lv_migrate_start_postcopy(j->dom));
-        log_info(LOG_MIGRATE, "switched to post-copy");
-        j->watch.is_postcopy = true;
-        mutex_lock(&j->m);
-        j->is_postcopy = true;
-        mutex_unlock(&j->m);
-        if (j->hooks.on_postcopy) {
-            j->hooks.on_postcopy(j->hooks.arg);
-        }
-        return NULL;
-    }
     TRY(lv_domain_state(j->dom, &state, NULL));
     if (state == LV_PAUSED) {
         return NULL; /* By its user, or for the switch-over: not ours to resume. */
     }
     mutex_lock(&j->m);
-    j->has_paused = true; /* Before the event, which comes before the call returns. */
+    j->has_paused = true; /* Before the event, like above. */
     mutex_unlock(&j->m);
     e = lv_domain_suspend(j->dom);
     if (!e) {
@@ -283,7 +292,7 @@ static void carry_out(struct migrate_job *j)
     if (wants_abort) {
         e = lv_abort_job(j->dom);
     } else if (j->pending != MIGWATCH_NONE && j->sample.type == LV_JOB_UNBOUNDED) {
-        e = force(j);
+        e = j->pending == MIGWATCH_POSTCOPY ? switch_to_postcopy(j) : pause_guest(j);
         j->pending = e ? j->pending : MIGWATCH_NONE;
     }
     if (e) {
@@ -615,16 +624,17 @@ struct err *migrate_force_complete(struct migrate_job *j)
 
 void migrate_event(struct migrate_job *j, const struct lv_event *event)
 {
-    bool is_switch = false, is_postcopy = false;
+    bool is_switch = false, is_postcopy;
 
     if (!str_eq(event->uuid, j->uuid)) {
         return;
     }
     mutex_lock(&j->m);
     if (event->type == LV_EVENT_SUSPENDED) {
-        /* libvirt gives this detail to our own pause too, and to none after it. */
-        is_postcopy = event->detail == LV_DETAIL_POSTCOPY;
-        is_switch = is_postcopy || (event->detail == LV_DETAIL_MIGRATED && !j->has_paused);
+        /* MIGRATED is also what libvirt says of our own pause, and then nothing at the switch-over;
+         * before POSTCOPY it says MIGRATED too. */
+        is_switch = event->detail == LV_DETAIL_POSTCOPY ||
+                    (event->detail == LV_DETAIL_MIGRATED && !j->has_paused);
     } else if (event->type == LV_EVENT_STOPPED) {
         is_switch = event->detail == LV_DETAIL_MIGRATED;
         j->has_died = !is_switch;
@@ -633,6 +643,7 @@ void migrate_event(struct migrate_job *j, const struct lv_event *event)
         j->has_stats = true;
         cond_broadcast(&j->changed);
     }
+    is_postcopy = j->is_postcopy;
     is_switch = is_switch && j->is_running && !j->has_switched;
     j->has_switched = j->has_switched || is_switch;
     mutex_unlock(&j->m);
