@@ -341,7 +341,7 @@ void node_record_fill(struct compute_node *cn, const struct conf *conf, const st
     SET_INT(cn, local_gb_used, disk);
     SET_INT(cn, free_ram_mb, f->memory_mib - memory);
     SET_INT(cn, free_disk_gb, f->local_gb - disk);
-    SET_INT(cn, disk_available_least, f->free_gb - (over_committed_bytes >> 30));
+    SET_INT(cn, disk_available_least, ((f->free_gb << 30) - over_committed_bytes) >> 30);
     SET_INT(cn, running_vms, running);
     SET_INT(cn, current_workload, workload);
     set_stats(cn, usages, n);
