@@ -15,11 +15,16 @@
             compute_node_set_##field(cn, set_);                                                    \
         }                                                                                          \
     } while (0)
-#define SET_FLOAT(cn, field, value)                                                                \
+/* An option that is unset (or 0.0, an old way to say so) leaves the record's ratio alone; a record
+ * without one gets the initial. */
+#define SET_RATIO(cn, field, conf)                                                                 \
     do {                                                                                           \
-        double set_ = (value);                                                                     \
-        if (!compute_node_has_##field(cn) || compute_node_##field(cn) > set_ ||                    \
-            compute_node_##field(cn) < set_) {                                                     \
+        double option_ = (conf)->dflt.field;                                                       \
+        bool is_option_ = conf_is_set(option_) && option_ > 0;                                     \
+        bool has_ = compute_node_has_##field(cn);                                                  \
+        double now_ = has_ ? compute_node_##field(cn) : 0;                                         \
+        double set_ = is_option_ ? option_ : has_ ? now_ : (conf)->dflt.initial_##field;           \
+        if (!has_ || now_ > set_ || now_ < set_) {                                                 \
             compute_node_set_##field(cn, set_);                                                    \
         }                                                                                          \
     } while (0)
@@ -72,11 +77,7 @@ static struct numa_cell *node_cell(const struct host_facts *f, const struct host
     struct numa_cell *cell = numa_cell_new();
     struct network_metadata *net = network_metadata_new();
     CLEANUP(cpuset_fini) struct cpuset shared = cpuset_intersect(&hc->cpus, &f->shared);
-    /* Without a dedicated set, pinned servers take their CPUs from the shared one (legacy pinning).
-     */
-    CLEANUP(cpuset_fini)
-    struct cpuset pinnable =
-        cpuset_intersect(&hc->cpus, f->dedicated.n ? &f->dedicated : &f->shared);
+    CLEANUP(cpuset_fini) struct cpuset pinnable = cpuset_intersect(&hc->cpus, &f->pinnable);
     CLEANUP(cpuset_fini) struct cpuset usable = cpuset_union(&shared, &pinnable);
     CLEANUP(cpuset_fini) struct cpuset none = {0};
     struct json_object *siblings = json_object_new_array();
@@ -308,24 +309,15 @@ static void set_facts(struct compute_node *cn, const struct conf *conf, const st
         pci_device_pool_list_n(compute_node_pci_device_pools(cn))) {
         compute_node_set_pci_device_pools(cn, pci_device_pool_list_new());
     }
-    SET_FLOAT(cn, cpu_allocation_ratio,
-              conf_is_set(conf->dflt.cpu_allocation_ratio)
-                  ? conf->dflt.cpu_allocation_ratio
-                  : conf->dflt.initial_cpu_allocation_ratio);
-    SET_FLOAT(cn, ram_allocation_ratio,
-              conf_is_set(conf->dflt.ram_allocation_ratio)
-                  ? conf->dflt.ram_allocation_ratio
-                  : conf->dflt.initial_ram_allocation_ratio);
-    SET_FLOAT(cn, disk_allocation_ratio,
-              conf_is_set(conf->dflt.disk_allocation_ratio)
-                  ? conf->dflt.disk_allocation_ratio
-                  : conf->dflt.initial_disk_allocation_ratio);
+    SET_RATIO(cn, cpu_allocation_ratio, conf);
+    SET_RATIO(cn, ram_allocation_ratio, conf);
+    SET_RATIO(cn, disk_allocation_ratio, conf);
 }
 
 void node_record_fill(struct compute_node *cn, const struct conf *conf, const struct host_facts *f,
                       int64_t over_committed_bytes, const struct usage *usages, size_t n)
 {
-    int64_t vcpus = 0, memory = conf->dflt.reserved_host_memory_mb;
+    int64_t vcpus = conf->dflt.reserved_host_cpus, memory = conf->dflt.reserved_host_memory_mb;
     int64_t disk = conf->dflt.reserved_host_disk_mb / 1024, running = 0, workload = 0;
 
     for (size_t i = 0; i < n; i++) {
@@ -341,7 +333,8 @@ void node_record_fill(struct compute_node *cn, const struct conf *conf, const st
     SET_INT(cn, local_gb_used, disk);
     SET_INT(cn, free_ram_mb, f->memory_mib - memory);
     SET_INT(cn, free_disk_gb, f->local_gb - disk);
-    SET_INT(cn, disk_available_least, ((f->free_gb << 30) - over_committed_bytes) >> 30);
+    SET_INT(cn, disk_available_least,
+            ((int64_t)f->free_bytes - over_committed_bytes) / (INT64_C(1) << 30));
     SET_INT(cn, running_vms, running);
     SET_INT(cn, current_workload, workload);
     set_stats(cn, usages, n);

@@ -2,8 +2,10 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "driver/libvirt/disk.h"
 #include "driver/libvirt/guest_xml.h"
+#include "driver/libvirt/host_cpu.h"
 #include "driver/libvirt/host_traits.h"
 #include "driver/libvirt/xb.h"
 
@@ -16,6 +18,8 @@
 /* Zed's minimum versions (nova/virt/libvirt/driver.py MIN_LIBVIRT_VERSION, MIN_QEMU_VERSION). */
 #define MIN_LIBVIRT 6000000
 #define MIN_QEMU    4002000
+
+#define STORAGE_TIMEOUT_MS 60000
 
 static int64_t attr_i64(struct xb_node *n, const char *attr, int64_t def)
 {
@@ -33,45 +37,32 @@ static int64_t content_i64(struct xb_node *n)
     return text && str_to_i64(text, &value) ? value : 0;
 }
 
-/* ---- CPU ---- */
+/* ---- What guests can be had ---- */
 
-static struct json_object *cpu_topology(const struct lv_node_info *ni)
+/* Nova's name of an architecture (nova/objects/fields.py Architecture), NULL if it has none: its
+ * services refuse a record with another. */
+static const char *nova_arch(const char *arch)
 {
-    struct json_object *o = json_object_new_object();
+    static const char *const names[] = {
+        "alpha",  "armv6",  "armv7l", "armv7b",   "aarch64",    "cris",         "i686",
+        "ia64",   "lm32",   "m68k",   "mips",     "microblaze", "microblazeel", "mipsel",
+        "mips64", "sparc",  "ppc",    "mips64el", "openrisc",   "parisc",       "parisc64",
+        "ppcle",  "ppc64",  "s390",   "ppc64le",  "ppcemb",     "s390x",        "sh4",
+        "sh4eb",  "x86_64", "xtensa", "sparc64",  "unicore32",  "xtensaeb",
+    };
 
-    jv_add_int(o, "cells", ni->nodes);
-    jv_add_int(o, "sockets", ni->sockets);
-    jv_add_int(o, "cores", ni->cores);
-    jv_add_int(o, "threads", ni->threads);
-    return o;
-}
-
-static char *cpu_info(struct xb_node *caps, const struct lv_node_info *ni)
-{
-    CLEANUP(jv_putp) struct json_object *o = json_object_new_object();
-    struct json_object *features = json_object_new_array();
-    struct xb_node *cpu = xb_find(caps, "host/cpu");
-    CLEANUP(freep) char *arch = xb_content_at(cpu, "arch");
-    CLEANUP(freep) char *model = xb_content_at(cpu, "model");
-    CLEANUP(freep) char *vendor = xb_content_at(cpu, "vendor");
-    struct xb_node *topology = xb_first(cpu, "topology");
-
-    jv_add_str(o, "arch", arch);
-    jv_add_str(o, "model", model);
-    jv_add_str(o, "vendor", vendor);
-    struct json_object *t = cpu_topology(ni);
-
-    jv_add_int(t, "sockets", attr_i64(topology, "sockets", ni->sockets));
-    jv_add_int(t, "cores", attr_i64(topology, "cores", ni->cores));
-    jv_add_int(t, "threads", attr_i64(topology, "threads", ni->threads));
-    jv_add(o, "topology", t);
-    for (struct xb_node *n = xb_first(cpu, "feature"); n; n = xb_next(n, "feature")) {
-        CLEANUP(freep) char *name = xb_attr(n, "name");
-
-        json_object_array_add(features, jv_new_str(name));
+    if (str_ieq(arch, "i386") || str_ieq(arch, "i486") || str_ieq(arch, "i586")) {
+        return "i686";
     }
-    jv_add(o, "features", features);
-    return jv_text(o);
+    if (str_ieq(arch, "amd64")) {
+        return "x86_64";
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (str_ieq(arch, names[i])) {
+            return names[i];
+        }
+    }
+    return NULL;
 }
 
 /* [[arch, hv_type, vm_mode], ...]: each guest of the capabilities with each of its domains. */
@@ -81,9 +72,10 @@ static struct json_object *hv_specs(struct xb_node *caps)
 
     for (struct xb_node *g = xb_first(caps, "guest"); g; g = xb_next(g, "guest")) {
         CLEANUP(freep) char *mode = xb_content_at(g, "os_type");
-        CLEANUP(freep) char *arch = xb_attr_at(g, "arch", "name");
+        CLEANUP(freep) char *name = xb_attr_at(g, "arch", "name");
+        const char *arch = name ? nova_arch(name) : NULL;
 
-        for (struct xb_node *d = xb_find(g, "arch/domain"); d; d = xb_next(d, "domain")) {
+        for (struct xb_node *d = xb_find(g, "arch/domain"); arch && d; d = xb_next(d, "domain")) {
             CLEANUP(freep) char *type = xb_attr(d, "type");
             struct json_object *spec = json_object_new_array();
 
@@ -209,42 +201,140 @@ static struct err *configured(const char *text, const struct cpuset *online, con
     CLEANUP(cpuset_fini) struct cpuset set = {0};
 
     TRY_CTX(cpuset_parse(text, &set), "reading %s", option);
-    *ret = cpuset_intersect(&set, online);
+    if (!cpuset_is_subset(&set, online)) {
+        CLEANUP(freep) char *have = cpuset_text(online);
+
+        return err_msg(ERR_CONFIG, "%s is %s, but only the CPUs %s are online", option, text, have);
+    }
+    *ret = set;
+    set = (struct cpuset){0};
     return NULL;
 }
 
-/* nova/virt/libvirt/driver.py _get_vcpu_available, _get_pcpu_available. */
+/* nova/virt/libvirt/driver.py _get_vcpu_available, _get_pcpu_available, and what
+ * _get_host_numa_topology makes of them. */
 static struct err *guest_cpus(const struct conf *conf, struct host_facts *ret)
 {
     const char *pin_set = conf->dflt.vcpu_pin_set;
     const char *shared = conf->compute.cpu_shared_set;
     const char *dedicated = conf->compute.cpu_dedicated_set;
 
-    if (dedicated) {
+    if (!str_is_empty(dedicated)) {
         TRY(configured(dedicated, &ret->online, "[compute]cpu_dedicated_set", &ret->dedicated));
     }
-    if (pin_set) {
-        return configured(pin_set, &ret->online, "[DEFAULT]vcpu_pin_set", &ret->shared);
-    }
-    if (shared) {
-        return configured(shared, &ret->online, "[compute]cpu_shared_set", &ret->shared);
-    }
-    if (!dedicated) {
+    if (!str_is_empty(pin_set)) {
+        TRY(configured(pin_set, &ret->online, "[DEFAULT]vcpu_pin_set", &ret->shared));
+    } else if (!str_is_empty(shared)) {
+        TRY(configured(shared, &ret->online, "[compute]cpu_shared_set", &ret->shared));
+    } else if (str_is_empty(dedicated)) {
         ret->shared = cpuset_dup(&ret->online);
+    }
+    /* A host without cpu_dedicated_set pins to its shared CPUs, unless it is set up in the new way:
+     * then it pins nothing. */
+    if (ret->dedicated.n) {
+        ret->pinnable = cpuset_dup(&ret->dedicated);
+    } else if (str_is_empty(shared) || !str_is_empty(pin_set)) {
+        ret->pinnable = cpuset_dup(&ret->shared);
     }
     return NULL;
 }
 
+/* ---- Space for disks ---- */
+
+/* Of the pool: what the cluster has, and what the pool can still take with its replication. */
+static struct err *rbd_space(const struct conf *conf, uint64_t *ret_total, uint64_t *ret_free)
+{
+    const char *argv[] = {"ceph", "df", "--format=json", NULL, NULL, NULL, NULL, NULL};
+    size_t n = 3;
+    CLEANUP(freep) char *out = NULL;
+    CLEANUP(jv_putp) struct json_object *df = NULL;
+
+    if (!str_is_empty(conf->libvirt.rbd_user)) {
+        argv[n++] = "--id";
+        argv[n++] = conf->libvirt.rbd_user;
+    }
+    if (!str_is_empty(conf->libvirt.images_rbd_ceph_conf)) {
+        argv[n++] = "--conf";
+        argv[n++] = conf->libvirt.images_rbd_ceph_conf;
+    }
+    TRY(proc_run(argv, STORAGE_TIMEOUT_MS, &out));
+    TRY(jv_parse(out, strlen(out), &df));
+    struct jv_reader r = jv_reader_init(df, "ceph df");
+    struct json_object *pools = jv_arr(&r, "pools");
+    struct json_object *stats = jv_obj(&r, "stats");
+
+    TRY(jv_finish(&r));
+    for (size_t i = 0; i < json_object_array_length(pools); i++) {
+        struct json_object *pool = json_object_array_get_idx(pools, i);
+
+        if (str_eq(json_object_get_string(jv_get(pool, "name")), conf->libvirt.images_rbd_pool)) {
+            *ret_total = (uint64_t)json_object_get_int64(jv_get(stats, "total_bytes"));
+            *ret_free = (uint64_t)json_object_get_int64(jv_get(jv_get(pool, "stats"), "max_avail"));
+            return NULL;
+        }
+    }
+    return err_msg(ERR_NOT_FOUND, "Ceph has no pool '%s'", conf->libvirt.images_rbd_pool);
+}
+
+static struct err *lvm_space(const struct conf *conf, uint64_t *ret_total, uint64_t *ret_free)
+{
+    const char *vg = conf->libvirt.images_volume_group;
+    const char *const argv[] = {
+        "vgs", "--noheadings",    "--nosuffix", "--separator", "|", "--units", "b",
+        "-o",  "vg_size,vg_free", vg,           NULL};
+    CLEANUP(freep) char *out = NULL;
+
+    TRY(proc_run(argv, STORAGE_TIMEOUT_MS, &out));
+    CLEANUP(strv_fini) struct strv sizes = strv_split(out, "|\n");
+
+    if (sizes.n != 2 || !str_to_u64(sizes.items[0], ret_total) ||
+        !str_to_u64(sizes.items[1], ret_free)) {
+        return err_msg(ERR_PARSE, "vgs does not tell the size of volume group %s", vg);
+    }
+    return NULL;
+}
+
+/* Where disks of servers are (nova/virt/libvirt/driver.py _get_local_gb_info). */
+static struct err *disk_bytes(const struct conf *conf, uint64_t *ret_total, uint64_t *ret_free)
+{
+    uint64_t unused;
+
+    if (str_eq(conf->libvirt.images_type, "rbd")) {
+        return rbd_space(conf, ret_total, ret_free);
+    }
+    if (str_eq(conf->libvirt.images_type, "lvm")) {
+        return lvm_space(conf, ret_total, ret_free);
+    }
+    return fs_space(&fs_real, conf->dflt.instances_path, ret_total, &unused, ret_free);
+}
+
 /* ---- All of it ---- */
+
+static struct err *read_capabilities(struct lv_conn *conn, const struct conf *conf,
+                                     struct host_facts *f)
+{
+    CLEANUP(freep) char *xml = NULL;
+    CLEANUP(xb_freep) struct xb_doc *doc = NULL;
+    CLEANUP(strv_fini) struct strv features = {0};
+
+    TRY(lv_capabilities(conn, &xml));
+    TRY_CTX(xb_parse(xml, &doc), "reading libvirt's capabilities");
+    struct xb_node *caps = xb_root(doc);
+
+    TRY(host_cpu_features(conn, caps, &features));
+    f->cpu_info = host_cpu_info(caps, &features);
+    f->hv_specs = hv_specs(caps);
+    TRY(read_cells(caps, conf, f));
+    return host_traits(conn, conf, caps, &features, f->libvirt_version, &f->traits,
+                       &f->owned_traits);
+}
 
 static struct err *read_host(struct lv_conn *conn, const struct conf *conf, struct host_facts *f)
 {
-    CLEANUP(freep) char *xml = NULL;
     CLEANUP(freep) char *online = NULL;
-    CLEANUP(xb_freep) struct xb_doc *doc = NULL;
     struct lv_node_info ni;
     unsigned long libvirt, hv;
-    int64_t used_gb;
+    uint64_t total;
 
     TRY(lv_hostname(conn, &f->hostname));
     TRY(lv_type(conn, &f->hypervisor_type));
@@ -258,15 +348,9 @@ static struct err *read_host(struct lv_conn *conn, const struct conf *conf, stru
     f->vcpus = (int64_t)f->shared.n;
     f->memory_mib = conf->libvirt.file_backed_memory > 0 ? conf->libvirt.file_backed_memory
                                                          : (int64_t)(ni.memory_kib / 1024);
-    TRY(disk_space(conf, &f->local_gb, &f->free_gb, &used_gb));
-    TRY(lv_capabilities(conn, &xml));
-    TRY_CTX(xb_parse(xml, &doc), "reading libvirt's capabilities");
-    struct xb_node *caps = xb_root(doc);
-
-    f->cpu_info = cpu_info(caps, &ni);
-    f->hv_specs = hv_specs(caps);
-    TRY(read_cells(caps, conf, f));
-    return host_traits(conn, conf, caps, f->libvirt_version, &f->traits, &f->owned_traits);
+    TRY_CTX(disk_bytes(conf, &total, &f->free_bytes), "asking for the space of servers' disks");
+    f->local_gb = (int64_t)(total >> 30);
+    return read_capabilities(conn, conf, f);
 }
 
 struct err *host_read(struct lv_conn *conn, const struct conf *conf, struct host_facts *ret)
@@ -302,144 +386,48 @@ void host_facts_fini(struct host_facts *f)
     cpuset_fini(&f->online);
     cpuset_fini(&f->shared);
     cpuset_fini(&f->dedicated);
+    cpuset_fini(&f->pinnable);
     strv_fini(&f->traits);
     strv_fini(&f->owned_traits);
     *f = (struct host_facts){0};
 }
 
-struct err *host_check(struct lv_conn *conn, const struct conf *conf)
+/* Everything that is wrong, a line each; "" if nothing is. */
+static struct err *problems(struct lv_conn *conn, const struct conf *conf, struct strbuf *b)
 {
+    const char *images = conf->libvirt.images_type, *virt = conf->libvirt.virt_type;
     unsigned long libvirt, hv;
 
     TRY(lv_versions(conn, &libvirt, &hv));
-    if (libvirt < MIN_LIBVIRT || hv < MIN_QEMU) {
-        return err_msg(ERR_CONFIG,
-                       "libvirt %lu and QEMU %lu are here, at least 6.0.0 and 4.2.0 are needed",
-                       libvirt, hv);
+    if (libvirt < MIN_LIBVIRT) {
+        strbuf_addf(b, "libvirt is %lu, at least 6.0.0 is needed\n", libvirt);
+    }
+    if (hv < MIN_QEMU) {
+        strbuf_addf(b, "QEMU is %lu, at least 4.2.0 is needed\n", hv);
+    }
+    if (!str_eq(virt, "kvm") && !str_eq(virt, "qemu")) {
+        strbuf_addf(b, "[libvirt]virt_type %s cannot be had here\n", virt);
     }
     if (conf->libvirt.live_migration_tunnelled && conf->libvirt.live_migration_with_native_tls) {
-        return err_msg(ERR_CONFIG, "[libvirt]live_migration_tunnelled and "
-                                   "live_migration_with_native_tls exclude each other");
+        strbuf_add(b,
+                   "[libvirt]live_migration_tunnelled and live_migration_with_native_tls exclude "
+                   "each other\n");
+    }
+    if (str_eq(images, "rbd") && !conf->dflt.force_raw_images) {
+        strbuf_add(b, "[libvirt]images_type rbd needs [DEFAULT]force_raw_images\n");
+    }
+    if (str_eq(images, "lvm") && str_is_empty(conf->libvirt.images_volume_group)) {
+        strbuf_add(b, "[libvirt]images_type lvm needs images_volume_group\n");
     }
     return NULL;
 }
 
-/* ---- Comparing CPUs ---- */
-
-static struct err *cpu_xml(const char *arch, const char *vendor, const char *model,
-                           const struct strv *features, char **ret)
+struct err *host_check(struct lv_conn *conn, const struct conf *conf)
 {
-    CLEANUP(xb_freep) struct xb_doc *doc = NULL;
-    struct xb_node *cpu;
+    CLEANUP(strbuf_fini) struct strbuf b = {0};
 
-    if (!model) {
-        return err_new(ERR_INVALID_CPU_INFO, "reason", "the source tells no CPU model", NULL);
-    }
-    TRY(xb_parse("<cpu/>", &doc));
-    cpu = xb_root(doc);
-    if (arch) {
-        xb_set_content(xb_add(cpu, "arch"), arch);
-    }
-    xb_set_content(xb_add(cpu, "model"), model);
-    if (vendor) {
-        xb_set_content(xb_add(cpu, "vendor"), vendor);
-    }
-    for (size_t i = 0; i < features->n; i++) {
-        struct xb_node *f = xb_add(cpu, "feature");
-
-        xb_set_attr(f, "name", features->items[i]);
-        if (!arch) {
-            xb_set_attr(f, "policy", "require");
-        }
-    }
-    *ret = xb_text(doc);
-    return NULL;
-}
-
-struct err *host_cpu_xml(const char *cpu_info_json, char **ret)
-{
-    CLEANUP(jv_putp) struct json_object *info = NULL;
-    CLEANUP(strv_fini) struct strv features = {0};
-
-    if (!cpu_info_json) {
-        return err_new(ERR_INVALID_CPU_INFO, "reason", "the source tells nothing of its CPU", NULL);
-    }
-    TRY(jv_parse(cpu_info_json, strlen(cpu_info_json), &info));
-    struct jv_reader r = jv_reader_init(info, "cpu_info");
-    const char *arch = jv_str(&r, "arch");
-    const char *model = jv_str_or(&r, "model", NULL);
-    const char *vendor = jv_str_or(&r, "vendor", NULL);
-    struct json_object *list = jv_arr_or(&r, "features");
-
-    TRY(jv_finish(&r));
-    for (size_t i = 0; list && i < json_object_array_length(list); i++) {
-        strv_add(&features, json_object_get_string(json_object_array_get_idx(list, i)));
-    }
-    return cpu_xml(arch, vendor, model, &features, ret);
-}
-
-struct err *host_cpu_model_xml(const struct virt_cpu_model *m, char **ret)
-{
-    CLEANUP(strv_fini) struct strv features = {0};
-
-    for (size_t i = 0; virt_cpu_model_has_features(m) && i < virt_cpu_model_n_features(m); i++) {
-        strv_add(&features, virt_cpu_feature_name(virt_cpu_model_features_at(m, i)));
-    }
-    return cpu_xml(NULL, virt_cpu_model_has_vendor(m) ? virt_cpu_model_vendor(m) : NULL,
-                   virt_cpu_model_model(m), &features, ret);
-}
-
-/* Names of the features in a CPU's XML that the host's capabilities do not list. */
-static char *lacking(struct lv_conn *conn, const char *wanted_xml)
-{
-    CLEANUP(freep) char *caps_xml = NULL;
-    CLEANUP(xb_freep) struct xb_doc *caps = NULL, *wanted = NULL;
-    CLEANUP(strv_fini) struct strv missing = {0};
-    CLEANUP(err_freep) struct err *e = lv_capabilities(conn, &caps_xml);
-
-    if (!e) {
-        e = xb_parse(caps_xml, &caps);
-    }
-    if (!e) {
-        e = xb_parse(wanted_xml, &wanted);
-    }
-    if (e) {
-        return str_dup("");
-    }
-    struct xb_node *have = xb_find(xb_root(caps), "host/cpu");
-
-    for (struct xb_node *n = xb_first(xb_root(wanted), "feature"); n; n = xb_next(n, "feature")) {
-        CLEANUP(freep) char *name = xb_attr(n, "name");
-        struct xb_node *h = xb_first(have, "feature");
-
-        while (h && !xb_attr_is(h, "name", name)) {
-            h = xb_next(h, "feature");
-        }
-        if (!h) {
-            strv_add(&missing, name);
-        }
-    }
-    return strv_join(&missing, ", ");
-}
-
-struct err *host_compare_cpu(struct lv_conn *conn, const char *wanted_xml)
-{
-    int result = 0;
-    CLEANUP(err_freep) struct err *e = lv_compare_cpu(conn, wanted_xml, &result);
-
-    if (e && str_eq(err_get(e, "name"), "VIR_ERR_NO_SUPPORT")) {
-        return NULL; /* Nova goes on too. */
-    }
-    if (!e && result > 0) {
-        return NULL;
-    }
-    CLEANUP(freep) char *features = lacking(conn, wanted_xml);
-    CLEANUP(freep)
-    char *reason =
-        str_printf("CPU doesn't have compatibility. %s%s%s%s", e ? err_message(e) : "",
-                   *features ? " This host's CPU lacks: " : "", features, *features ? "." : "");
-
-    return err_new(ERR_INVALID_CPU_INFO, "reason", reason, NULL);
+    TRY(problems(conn, conf, &b));
+    return b.len ? err_msg(ERR_CONFIG, "%s", str_strip(b.s)) : NULL;
 }
 
 /* ---- Uptime and disks ---- */
@@ -497,12 +485,17 @@ static struct err *over_committed_by(struct lv_conn *conn, const char *uuid, int
     CLEANUP(freep) char *xml = NULL;
     CLEANUP(guest_info_fini) struct guest_info guest = {0};
     CLEANUP(jv_putp) struct json_object *info = NULL;
-    static const struct strv no_volumes = {0};
+    CLEANUP(strv_fini) struct strv volumes = {0};
 
     TRY(lv_domain_by_uuid(conn, uuid, &domain));
     TRY(lv_domain_xml(domain, /* is_migratable= */ false, &xml));
     TRY(guest_info_parse(xml, &guest));
-    TRY(disk_info(domain, &guest, &no_volumes, &info));
+    for (size_t i = 0; i < guest.n_disks; i++) {
+        if (guest.disks[i].serial) { /* Nova gives one to volumes only. */
+            strv_add(&volumes, guest.disks[i].serial);
+        }
+    }
+    TRY(disk_info(domain, &guest, &volumes, &info));
     *bytes += (int64_t)disk_info_over_committed(info);
     return NULL;
 }

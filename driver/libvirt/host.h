@@ -2,7 +2,8 @@
 
 /* What this KVM host is: the facts of ComputeNode, of placement's inventory and of its traits.
  *
- * Read from libvirt's capabilities, domain capabilities and /proc; parsed once per capabilities text.
+ * Read from libvirt's capabilities, domain capabilities and /proc; all of it each
+ * time, about ten calls of libvirt.
  *
  * Source: nova/virt/libvirt/host.py, driver.py get_available_resource, _get_cpu_traits,
  * update_provider_tree; contract startup-and-periodics.md 5.5, 5.7, 5.8.
@@ -22,28 +23,30 @@ struct host_page_size {
 
 struct host_cell {
     int id;
-    struct cpuset cpus;          /* Online CPUs of the cell. */
-    struct cpuset *siblings;     /* Hyper-thread groups. */
+    struct cpuset cpus;      /* Online CPUs of the cell. */
+    struct cpuset *siblings; /* Hyper-thread groups. */
     size_t n_siblings;
     int64_t memory_mib;
-    int socket;                  /* -1: more than one, or unknown. */
+    int socket; /* -1: more than one, or unknown. */
     struct host_page_size *pages;
     size_t n_pages;
 };
 
 struct host_facts {
-    char *hostname;              /* hypervisor_hostname: the first one seen stays. */
-    char *hypervisor_type;       /* "QEMU" */
+    char *hostname;        /* hypervisor_hostname: the first one seen stays. */
+    char *hypervisor_type; /* "QEMU" */
     int64_t hypervisor_version, libvirt_version;
     struct cpuset online;
     struct cpuset shared, dedicated; /* CPUs for VCPU and PCPU by cpu_*_set / vcpu_pin_set. */
-    int64_t vcpus, memory_mib, local_gb, free_gb;
-    char *cpu_info;              /* JSON text as ComputeNode.cpu_info */
+    struct cpuset pinnable; /* CPUs for pins: dedicated, or shared where Nova falls back to them. */
+    int64_t vcpus, memory_mib, local_gb;
+    uint64_t free_bytes;          /* Of the space for disks. */
+    char *cpu_info;               /* JSON text as ComputeNode.cpu_info */
     struct json_object *hv_specs; /* [[arch, hv_type, vm_mode], ...] */
-    struct host_cell *cells;     /* None: no NUMA topology. */
+    struct host_cell *cells;      /* None: no NUMA topology. */
     size_t n_cells;
-    struct strv traits;          /* Ours, without COMPUTE_STATUS_DISABLED. */
-    struct strv owned_traits;    /* Every name that we may ever set. */
+    struct strv traits;       /* Ours, without COMPUTE_STATUS_DISABLED. */
+    struct strv owned_traits; /* Every name that we may ever set. */
 };
 
 struct err *host_read(struct lv_conn *, const struct conf *, struct host_facts *ret) MUST_CHECK;
@@ -51,8 +54,8 @@ void host_facts_fini(struct host_facts *);
 /* Minimum versions and option clashes: everything that is wrong, as one error. */
 struct err *host_check(struct lv_conn *, const struct conf *) MUST_CHECK;
 
-/* Whether a guest with this CPU can run here: 'vcpu_model_xml' made by host_cpu_xml.  ERR_INVALID_CPU_INFO
- * naming why; features that lack are named. */
+/* Whether a guest with this CPU can run here: 'cpu_xml' is of host_cpu_xml or host_cpu_model_xml.
+ * ERR_INVALID_CPU_INFO naming why; features that lack are named. */
 struct err *host_compare_cpu(struct lv_conn *, const char *cpu_xml) MUST_CHECK;
 /* CPU XML from ComputeNode.cpu_info's JSON text. */
 struct err *host_cpu_xml(const char *cpu_info_json, char **ret) MUST_CHECK;

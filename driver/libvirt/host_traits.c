@@ -2,19 +2,30 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "driver/libvirt/host_cpu.h"
+
+#include <ctype.h>
+#include <string.h>
 
 /* What the conditions of the table look at. */
 struct trait_facts {
+    const char *arch;     /* The host's. */
+    struct strv archs;    /* Those of the guests that can be had. */
     struct strv features; /* Of the CPU that guests get. */
     struct strv buses, videos;
+    const struct strv *excluded_images;
     int64_t libvirt_version;
     bool is_qemu, is_kvm, is_parallels;
-    bool is_x86, is_aarch64;
     bool takes_qcow2, has_secure_boot, has_swtpm, has_hyperthreading, has_sev;
+};
+
+struct guest_arch {
+    const char *arch, *emulator;
 };
 
 static void facts_fini(struct trait_facts *f)
 {
+    strv_fini(&f->archs);
     strv_fini(&f->features);
     strv_fini(&f->buses);
     strv_fini(&f->videos);
@@ -27,43 +38,18 @@ static void add_once(struct strv *list, const char *s)
     }
 }
 
-static void add_features(struct xb_node *cpu, struct strv *ret)
-{
-    for (struct xb_node *n = xb_first(cpu, "feature"); n; n = xb_next(n, "feature")) {
-        CLEANUP(freep) char *name = xb_attr(n, "name");
-
-        add_once(ret, name);
-    }
-}
-
 /* ---- CPU ---- */
 
-/* A model of libvirt with all that it stands for. */
-static struct err *model_features(struct lv_conn *conn, const char *arch, const char *vendor,
-                                  const char *model, struct strv *ret)
-{
-    CLEANUP(freep) char *expanded = NULL;
-    CLEANUP(xb_freep) struct xb_doc *doc = NULL;
-    CLEANUP(freep)
-    char *xml =
-        str_printf("<cpu><arch>%s</arch><model>%s</model>%s%s%s</cpu>", arch, model,
-                   vendor ? "<vendor>" : "", vendor ? vendor : "", vendor ? "</vendor>" : "");
-
-    TRY(lv_expand_cpu(conn, xml, &expanded));
-    TRY(xb_parse(expanded, &doc));
-    add_features(xb_root(doc), ret);
-    return NULL;
-}
-
-/* "+flag" and "flag" add, "-flag" does not. */
+/* As Nova counts them: also a flag that is taken away ("-flag") is a feature that can be had. */
 static void extra_flags(const struct conf *conf, struct strv *ret)
 {
     for (size_t i = 0; i < conf->libvirt.cpu_model_extra_flags.n; i++) {
-        const char *flag = conf->libvirt.cpu_model_extra_flags.items[i];
+        CLEANUP(freep) char *flag = str_dup(conf->libvirt.cpu_model_extra_flags.items[i]);
 
-        if (flag[0] != '-') {
-            add_once(ret, flag + (flag[0] == '+'));
+        for (char *c = flag; *c; c++) {
+            *c = (char)tolower((unsigned char)*c);
         }
+        add_once(ret, flag + strspn(flag, *flag == '-' ? "-" : "+"));
     }
 }
 
@@ -75,27 +61,30 @@ static const char *default_model(const char *arch)
                                      : "qemu64";
 }
 
-/* cpu_mode unset is host-model for KVM and none for QEMU (Nova's libvirt driver). */
+/* nova/virt/libvirt/driver.py _get_guest_cpu_model_config, _get_cpu_feature_traits. */
 static struct err *read_features(struct lv_conn *conn, const struct conf *conf,
-                                 struct xb_node *caps, struct trait_facts *f)
+                                 struct xb_node *caps, const struct strv *host_features,
+                                 struct trait_facts *f)
 {
-    struct xb_node *cpu = xb_find(caps, "host/cpu");
-    CLEANUP(freep) char *arch = xb_content_at(cpu, "arch");
-    CLEANUP(freep) char *vendor = xb_content_at(cpu, "vendor");
-    const char *mode = conf->libvirt.cpu_mode ? conf->libvirt.cpu_mode
-                       : f->is_kvm            ? "host-model"
-                                              : "none";
+    const struct strv max = {.items = (char *[]){"max", NULL}, .n = 1};
+    const struct strv *models = &conf->libvirt.cpu_models;
+    const char *mode = conf->libvirt.cpu_mode;
 
-    if (str_eq(mode, "host-model") || str_eq(mode, "host-passthrough")) {
-        add_features(cpu, &f->features);
+    if (!mode || str_eq(mode, "host-model") || str_eq(mode, "host-passthrough")) {
+        for (size_t i = 0; i < host_features->n; i++) {
+            add_once(&f->features, host_features->items[i]);
+        }
         extra_flags(conf, &f->features);
         return NULL;
     }
     if (str_eq(mode, "none")) {
-        return model_features(conn, arch, vendor, default_model(arch), &f->features);
+        return host_cpu_add_model(conn, caps, default_model(f->arch), &f->features);
     }
-    for (size_t i = 0; i < conf->libvirt.cpu_models.n; i++) {
-        TRY(model_features(conn, arch, vendor, conf->libvirt.cpu_models.items[i], &f->features));
+    if (str_eq(f->arch, "aarch64") && !models->n) {
+        models = &max;
+    }
+    for (size_t i = 0; i < models->n; i++) {
+        TRY(host_cpu_add_model(conn, caps, models->items[i], &f->features));
     }
     extra_flags(conf, &f->features);
     return NULL;
@@ -133,41 +122,111 @@ static bool is_secure_bootable(struct xb_node *root)
     return xb_attr_is(loader, "supported", "yes") && enum_has(loader, "secure", "yes");
 }
 
-static struct err *read_machine(struct lv_conn *conn, const struct conf *conf, const char *arch,
-                                const char *machine, struct trait_facts *f)
+static struct err *read_machine(struct lv_conn *conn, const struct conf *conf,
+                                const struct guest_arch *g, const char *machine,
+                                struct trait_facts *f)
 {
     CLEANUP(freep) char *xml = NULL;
     CLEANUP(xb_freep) struct xb_doc *doc = NULL;
 
-    TRY(lv_domain_capabilities(conn, /* emulator= */ NULL, arch, machine, conf->libvirt.virt_type,
-                               &xml));
+    TRY(lv_domain_capabilities(conn, g->emulator, g->arch, machine, conf->libvirt.virt_type, &xml));
     TRY(xb_parse(xml, &doc));
     struct xb_node *root = xb_root(doc);
 
     add_enum(xb_find(root, "devices/disk"), "bus", &f->buses);
     add_enum(xb_find(root, "devices/video"), "modelType", &f->videos);
-    f->has_secure_boot |= is_secure_bootable(root);
+    f->has_secure_boot |= str_eq(g->arch, f->arch) && is_secure_bootable(root);
     f->has_sev |= xb_attr_is(xb_find(root, "features/sev"), "supported", "yes");
+    add_once(&f->archs, g->arch);
     return NULL;
 }
 
-static struct err *read_machines(struct lv_conn *conn, const struct conf *conf,
-                                 struct xb_node *caps, struct trait_facts *f)
+/* [libvirt]hw_machine_type, else Nova's default (virt/libvirt/utils.py get_default_machine_type).
+ */
+static char *default_machine(const struct conf *conf, const char *arch)
 {
-    CLEANUP(freep) char *arch = xb_content_at(caps, "host/cpu/arch");
-    static const char *const x86[] = {"pc", "q35", NULL}, *const other[] = {"virt", NULL};
-    const char *const *machines = f->is_x86 ? x86 : other;
+    static const struct {
+        const char *arch, *machine;
+    } defaults[] = {
+        {"armv7l", "virt"},
+        {"aarch64", "virt"},
+        {"ppc64le", "pseries"},
+        {"i686", "pc"},
+        {"x86_64", "pc"},
+        {"s390", "s390-ccw-virtio"},
+        {"s390x", "s390-ccw-virtio"},
+    };
+    CLEANUP(freep) char *prefix = str_printf("%s=", arch);
 
-    for (size_t i = 0; machines[i]; i++) {
-        CLEANUP(err_freep) struct err *e = read_machine(conn, conf, arch, machines[i], f);
+    for (size_t i = 0; i < conf->libvirt.hw_machine_type.n; i++) {
+        const char *item = conf->libvirt.hw_machine_type.items[i];
+
+        if (str_starts(item, prefix) && item[strlen(prefix)]) {
+            return str_dup(item + strlen(prefix));
+        }
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(defaults); i++) {
+        if (str_eq(defaults[i].arch, arch)) {
+            return str_dup(defaults[i].machine);
+        }
+    }
+    return NULL;
+}
+
+/* Where the capabilities keep emulator and machines of a kind of domain: in its own element, or
+ * next to it if that is empty.  NULL if the guest cannot be of that kind. */
+static struct xb_node *domain_of(struct xb_node *arch, const char *virt_type)
+{
+    struct xb_node *d = xb_first(arch, "domain");
+
+    while (d && !xb_attr_is(d, "type", virt_type)) {
+        d = xb_next(d, "domain");
+    }
+    return d && xb_is_empty(d) ? arch : d;
+}
+
+/* The default machine and those that have a short name ("pc", "q35"). */
+static struct err *read_guest(struct lv_conn *conn, const struct conf *conf, struct xb_node *guest,
+                              struct trait_facts *f)
+{
+    struct xb_node *arch = xb_first(guest, "arch"), *domain;
+    CLEANUP(freep) char *name = xb_attr_at(guest, "arch", "name");
+    CLEANUP(freep) char *emulator = NULL;
+    CLEANUP(strv_fini) struct strv machines = {0};
+
+    if (!name || !(domain = domain_of(arch, conf->libvirt.virt_type))) {
+        return NULL;
+    }
+    CLEANUP(freep) char *first = default_machine(conf, name);
+
+    add_once(&machines, first);
+    emulator = xb_content_at(domain, "emulator");
+    for (struct xb_node *m = xb_first(domain, "machine"); m; m = xb_next(m, "machine")) {
+        CLEANUP(freep) char *canonical = xb_attr(m, "canonical");
+        CLEANUP(freep) char *machine = canonical ? xb_content(m) : NULL;
+
+        add_once(&machines, machine);
+    }
+    for (size_t i = 0; i < machines.n; i++) {
+        const struct guest_arch g = {name, emulator};
+        CLEANUP(err_freep) struct err *e = read_machine(conn, conf, &g, machines.items[i], f);
 
         if (e && !err_is(e, ERR_LIBVIRT)) {
             return TAKE(e);
         }
         if (e) {
-            log_debug(LOG_LIBVIRT, "no capabilities of machine %s: %s", machines[i],
-                      err_message(e));
+            log_debug(LOG_LIBVIRT, "no capabilities of machine %s of %s: %s", machines.items[i],
+                      name, err_message(e));
         }
+    }
+    return NULL;
+}
+
+static struct err *read_guests(struct lv_conn *conn, const struct conf *conf, struct xb_node *caps,
+                               struct trait_facts *f)
+{
+    for (struct xb_node *g = xb_first(caps, "guest"); g; g = xb_next(g, "guest")) {
+        TRY(read_guest(conn, conf, g, f));
     }
     return NULL;
 }
@@ -204,37 +263,52 @@ static void set_traits(const struct trait_facts *f, struct strv *traits, struct 
 #define TRAIT_BUS(bus, name)       TRAIT(strv_has(&f->buses, bus), name);
 #define TRAIT_VIDEO(model, name)   TRAIT(strv_has(&f->videos, model), name);
 #define TRAIT_VIF(name, qemu, kvm) TRAIT((f->is_qemu && (qemu)) || (f->is_kvm && (kvm)), name);
-#define TRAIT_IF(condition, name)  TRAIT(condition, name);
+#define TRAIT_IMAGE(format, condition, name)                                                       \
+    TRAIT((condition) && !strv_has(f->excluded_images, format), name);
+#define TRAIT_IF(condition, name) TRAIT(condition, name);
 #include "driver/libvirt/traits.def"
 #undef TRAIT_CPU
 #undef TRAIT_BUS
 #undef TRAIT_VIDEO
 #undef TRAIT_VIF
+#undef TRAIT_IMAGE
 #undef TRAIT_IF
 #undef TRAIT
 }
 
+/* SEV needs the kernel's consent too. */
+static bool kernel_has_sev(void)
+{
+    CLEANUP(freep) char *text = NULL;
+    CLEANUP(err_freep)
+    struct err *e = fs_read_line(&fs_real, "/sys/module/kvm_amd/parameters/sev", &text);
+
+    return !e && (str_eq(text, "1") || str_ieq(text, "y"));
+}
+
 struct err *host_traits(struct lv_conn *conn, const struct conf *conf, struct xb_node *caps,
-                        int64_t libvirt_version, struct strv *ret_traits, struct strv *ret_owned)
+                        const struct strv *cpu_features, int64_t libvirt_version,
+                        struct strv *ret_traits, struct strv *ret_owned)
 {
     CLEANUP(freep) char *arch = xb_content_at(caps, "host/cpu/arch");
     const char *images = conf->libvirt.images_type;
     bool needs_raw = str_eq(images, "rbd") || str_eq(images, "lvm");
     CLEANUP(facts_fini)
     struct trait_facts f = {
+        .arch = arch,
+        .excluded_images = &conf->compute.image_type_exclude_list,
         .libvirt_version = libvirt_version,
         .is_qemu = str_eq(conf->libvirt.virt_type, "qemu"),
         .is_kvm = str_eq(conf->libvirt.virt_type, "kvm"),
         .is_parallels = str_eq(conf->libvirt.virt_type, "parallels"),
-        .is_x86 = str_eq(arch, "x86_64") || str_eq(arch, "i686"),
-        .is_aarch64 = str_eq(arch, "aarch64"),
         .takes_qcow2 = !needs_raw || conf->dflt.force_raw_images,
         .has_swtpm = conf->libvirt.swtpm_enabled,
         .has_hyperthreading = has_siblings(caps),
     };
 
-    TRY_CTX(read_features(conn, conf, caps, &f), "asking libvirt for CPU features");
-    TRY_CTX(read_machines(conn, conf, caps, &f), "asking libvirt for its devices");
+    TRY(read_features(conn, conf, caps, cpu_features, &f));
+    TRY_CTX(read_guests(conn, conf, caps, &f), "asking libvirt for its devices");
+    f.has_sev = f.has_sev && str_eq(arch, "x86_64") && kernel_has_sev();
     set_traits(&f, ret_traits, ret_owned);
     return NULL;
 }

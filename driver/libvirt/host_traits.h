@@ -9,8 +9,8 @@
 #include "driver/libvirt/lv.h"
 #include "driver/libvirt/xb.h"
 
-/* 'caps' is the capabilities' root element.  *ret_traits is what the host has, *ret_owned every name
- * that may ever be set. */
+/* 'caps' is the capabilities' root element, 'cpu_features' are the host's (host_cpu_features).
+ * *ret_traits is what the host has, *ret_owned every name that may ever be set. */
 struct err *host_traits(struct lv_conn *, const struct conf *, struct xb_node *caps,
-                        int64_t libvirt_version, struct strv *ret_traits, struct strv *ret_owned)
-    MUST_CHECK;
+                        const struct strv *cpu_features, int64_t libvirt_version,
+                        struct strv *ret_traits, struct strv *ret_owned) MUST_CHECK;
