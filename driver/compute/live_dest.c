@@ -15,6 +15,7 @@
 #include "driver/libvirt/disk.h"
 #include "driver/libvirt/imagecache.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Nova retries a failed plug live_migration_retry_count times, a second apart. */
@@ -104,17 +105,65 @@ static struct err *prepare(struct node *node, const struct rctx *ctx, const stru
                            struct args_pre_live_migration *a, const struct vif_list *vifs,
                            bool owns_dir)
 {
-    struct vif_list fresh = {0};
-
     if (owns_dir) {
         TRY(make_disks(node, ctx, conf, a->instance, a->disk));
     }
     TRY(plug_all(node, conf, vifs, instance_uuid(a->instance)));
     set_result(conf, a->migrate_data);
-    TRY(network_set_migrating_to(node, a->instance, node->host));
-    TRY(network_refresh(node, ctx, a->instance, &fresh));
-    vif_list_fini(&fresh);
     return NULL;
+}
+
+/* ---- Notes in the ports' profiles: nobody waits for them ---- */
+
+struct port_note {
+    struct node *node;
+    struct rctx *ctx;
+    struct instance *inst;
+};
+
+static void port_note_free(void *arg)
+{
+    struct port_note *p = arg;
+
+    instance_free(p->inst);
+    rctx_free(p->ctx);
+    free(p);
+}
+
+static void note_coming(void *arg)
+{
+    struct port_note *p = arg;
+    bool owns_dir;
+    CLEANUP(err_freep)
+    struct err *ended = incoming_read(p->node, instance_uuid(p->inst), &owns_dir);
+
+    log_context_set(rctx_log_text(p->ctx), instance_uuid(p->inst));
+    if (!ended) {
+        err_ignore(network_set_migrating_to(p->node, p->inst, p->node->host),
+                   "noting in the ports where they go");
+    }
+    log_context_set(NULL, NULL);
+    port_note_free(p);
+}
+
+static void note_arrived(void *arg)
+{
+    struct port_note *p = arg;
+
+    log_context_set(rctx_log_text(p->ctx), instance_uuid(p->inst));
+    err_ignore(network_clear_migrating_to(p->node, p->inst), "taking the note out of the ports");
+    log_context_set(NULL, NULL);
+    port_note_free(p);
+}
+
+static void submit_note(struct node *node, const struct rctx *ctx, struct instance *inst,
+                        task_fn fn)
+{
+    struct port_note *p = NEW(struct port_note);
+
+    *p = (struct port_note){.node = node, .ctx = rctx_ref(ctx), .inst = instance_dup(inst)};
+    task_submit(node->tasks, LANE_WORK, instance_uuid(inst), "note in ports", fn, port_note_free,
+                p);
 }
 
 struct err *compute_pre_live_migration(struct node *node, const struct rctx *ctx,
@@ -142,6 +191,7 @@ struct err *compute_pre_live_migration(struct node *node, const struct rctx *ctx
         live_clean_destination(node, ctx, a->instance, &vifs, owns_dir);
         return err_context(e, "preparing %s", node->host);
     }
+    submit_note(node, ctx, a->instance, note_coming);
     notify_instance(node, ctx, a->instance, NOTIFY_LIVE_PRE, NOTIFY_END);
     log_info(LOG_MIGRATE, "ready for the server from %s: %zu ports, %s storage, after %lld ms",
              instance_host(a->instance), vifs.n, owns_dir ? "local" : "shared",
@@ -195,32 +245,25 @@ compute_post_live_migration_at_destination(struct node *node, const struct rctx 
                                            struct json_object **ret)
 {
     struct instance *inst = a->instance;
-    CLEANUP(vif_list_fini) struct vif_list vifs = {0};
     CLEANUP(conf_putp) const struct conf *conf = conf_get(node->conf);
     CLEANUP(freep) char *source = str_dup(instance_host(inst));
     int64_t power_state = POWER_NOSTATE;
 
     (void)ret;
     announce(node, conf, instance_uuid(inst));
-    struct err *bind = network_bind_here(node, inst);
-    struct err *refresh = network_refresh(node, ctx, inst, &vifs);
-
     notify_instance(node, ctx, inst, NOTIFY_LIVE_POST_DEST, NOTIFY_START);
     struct err *power = lifecycle_power_state(node, instance_uuid(inst), &power_state);
 
-    /* The guest runs here: the record must say so whatever else failed (P5). */
-    err_ignore(bind, "binding ports here");
-    err_ignore(refresh, "reading the network");
     if (power) {
         instance_set_vm_state(inst, "error");
         err_ignore(power, "looking for the domain");
     }
+    /* The guest runs here: the record must say so whatever else fails (P5). */
     TRY_CTX(take_over(node, ctx, inst, power_state), "taking over %s", instance_uuid(inst));
     incoming_end(node, instance_uuid(inst));
     tracker_instance_changed(node->tracker, inst, /* is_here= */ true);
-    if (!str_eq(source, node->host)) {
-        err_ignore(network_teardown_on_host(node, inst, source), "removing the source's bindings");
-    }
+    err_ignore(network_arrive(node, ctx, inst, source), "taking the ports over");
+    submit_note(node, ctx, inst, note_arrived);
     notify_instance(node, ctx, inst, NOTIFY_LIVE_POST_DEST, NOTIFY_END);
     notify_scheduler_update(node, ctx, inst);
     log_info(LOG_MIGRATE, "server has come here from %s", source);

@@ -255,7 +255,7 @@ static void on_sample(const struct lv_job *j, void *arg)
     int64_t now_ms = clock_ms();
 
     move_sample(lm->move, j);
-    if (j->type != LV_JOB_UNBOUNDED || now_ms < lm->progress_ms) {
+    if (j->type != LV_JOB_UNBOUNDED || !j->memory_total || now_ms < lm->progress_ms) {
         return;
     }
     lm->progress_ms = now_ms + PROGRESS_MS;

@@ -253,7 +253,145 @@ struct err *network_activate(struct node *node, const struct vif_list *vifs, con
     return first;
 }
 
-struct err *network_bind_here(struct node *node, struct instance *inst)
+static bool is_bound_here(struct node *node, struct json_object *port)
+{
+    const char *vif_type = json_object_get_string(jv_get(port, "binding:vif_type"));
+
+    return str_eq(port_host(port), node->host) && !str_eq(vif_type, "unbound") &&
+           !str_eq(vif_type, "binding_failed");
+}
+
+static struct err *bind_here(struct node *node, struct instance *inst, struct json_object *port)
+{
+    const char *id = json_object_get_string(jv_get(port, "id"));
+    struct json_object *attrs = json_object_new_object();
+    struct json_object *profile = profile_with(port, /* host= */ NULL);
+    const char *zone =
+        instance_has_availability_zone(inst) ? instance_availability_zone(inst) : NULL;
+    CLEANUP(freep) char *owner = str_printf("compute:%s", zone ? zone : "None");
+
+    jv_add_str(attrs, "binding:host_id", node->host);
+    jv_add_str(attrs, "device_owner", owner);
+    if (profile) {
+        jv_add(attrs, "binding:profile", profile);
+    }
+    TRY_CTX(neutron_port_update(node->neutron, id, attrs), "binding port %s here", id);
+    log_warning(LOG_COMPUTE, "port %s was not bound here yet, it is now", id);
+    return NULL;
+}
+
+static struct json_object *port_of(struct json_object *ports, const char *id)
+{
+    for (size_t i = 0; i < json_object_array_length(ports); i++) {
+        struct json_object *port = json_object_array_get_idx(ports, i);
+
+        if (str_eq(json_object_get_string(jv_get(port, "id")), id)) {
+            return port;
+        }
+    }
+    return NULL;
+}
+
+/* What a binding says, into the VIF of the model. */
+static void update_vif(struct json_object *vif, struct json_object *port)
+{
+    static const struct {
+        const char *key, *attr;
+    } members[] = {{"type", "binding:vif_type"},
+                   {"details", "binding:vif_details"},
+                   {"vnic_type", "binding:vnic_type"},
+                   {"profile", "binding:profile"}};
+    bool is_active = str_eq(json_object_get_string(jv_get(port, "status")), "ACTIVE") ||
+                     !json_object_get_boolean(jv_get(port, "admin_state_up"));
+
+    for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
+        struct json_object *value = jv_get(port, members[i].attr);
+
+        if (value) {
+            jv_add(vif, members[i].key, jv_dup(value));
+        }
+    }
+    json_object_object_del(jv_get(vif, "profile"), MIGRATING_TO);
+    jv_add_bool(vif, "active", is_active);
+}
+
+/* The model with the ports' present bindings; false if the two do not name the same ports. */
+static bool update_model(struct json_object *model, struct json_object *ports)
+{
+    if (!json_object_is_type(model, json_type_array) ||
+        json_object_array_length(model) != json_object_array_length(ports)) {
+        return false;
+    }
+    for (size_t i = 0; i < json_object_array_length(model); i++) {
+        struct json_object *vif = json_object_array_get_idx(model, i);
+        struct json_object *port = port_of(ports, json_object_get_string(jv_get(vif, "id")));
+
+        if (!port) {
+            return false;
+        }
+        update_vif(vif, port);
+    }
+    return true;
+}
+
+static struct err *store_bindings(struct node *node, const struct rctx *ctx, struct instance *inst,
+                                  struct json_object *ports)
+{
+    struct instance_info_cache *cache =
+        instance_has_info_cache(inst) ? instance_info_cache(inst) : NULL;
+    const char *old = cache && instance_info_cache_has_network_info(cache)
+                          ? instance_info_cache_network_info(cache)
+                          : NULL;
+    CLEANUP(jv_putp) struct json_object *model = NULL;
+    struct vif_list vifs = {0};
+
+    if (old) {
+        TRY(jv_parse(old, strlen(old), &model));
+    }
+    if (!model || !update_model(model, ports)) {
+        struct err *e = network_refresh(node, ctx, inst, &vifs);
+
+        vif_list_fini(&vifs);
+        return e;
+    }
+    CLEANUP(freep) char *text = jv_text(model);
+
+    instance_info_cache_set_network_info(cache, text);
+    return info_cache_save(node->conductor, ctx, cache);
+}
+
+struct err *network_arrive(struct node *node, const struct rctx *ctx, struct instance *inst,
+                           const char *source)
+{
+    CLEANUP(jv_putp) struct json_object *ports = NULL;
+    bool is_rebound = false;
+
+    TRY(neutron_ports_by_device(node->neutron, instance_uuid(inst), instance_project_id(inst),
+                                &ports));
+    for (size_t i = 0; i < json_object_array_length(ports); i++) {
+        struct json_object *port = json_object_array_get_idx(ports, i);
+
+        if (!is_bound_here(node, port)) {
+            TRY(bind_here(node, inst, port));
+            is_rebound = true;
+        }
+    }
+    if (is_rebound) {
+        jv_putp(&ports);
+        TRY(neutron_ports_by_device(node->neutron, instance_uuid(inst), instance_project_id(inst),
+                                    &ports));
+    }
+    err_ignore(store_bindings(node, ctx, inst, ports), "storing the ports' bindings");
+    for (size_t i = 0; !str_eq(source, node->host) && i < json_object_array_length(ports); i++) {
+        const char *id = json_object_get_string(jv_get(json_object_array_get_idx(ports, i), "id"));
+
+        err_ignore(neutron_binding_delete(node->neutron, id, source),
+                   "removing the source's binding of a port");
+    }
+    return NULL;
+}
+
+struct err *network_clear_migrating_to(struct node *node, struct instance *inst)
 {
     CLEANUP(jv_putp) struct json_object *ports = NULL;
 
@@ -261,25 +399,15 @@ struct err *network_bind_here(struct node *node, struct instance *inst)
                                 &ports));
     for (size_t i = 0; i < json_object_array_length(ports); i++) {
         struct json_object *port = json_object_array_get_idx(ports, i);
-        const char *id = json_object_get_string(jv_get(port, "id"));
-        const char *vif_type = json_object_get_string(jv_get(port, "binding:vif_type"));
-
-        if (str_eq(port_host(port), node->host) && !str_eq(vif_type, "unbound") &&
-            !str_eq(vif_type, "binding_failed")) {
-            continue;
-        }
-        struct json_object *attrs = json_object_new_object();
         struct json_object *profile = profile_with(port, /* host= */ NULL);
-        const char *zone =
-            instance_has_availability_zone(inst) ? instance_availability_zone(inst) : NULL;
-        CLEANUP(freep) char *owner = str_printf("compute:%s", zone ? zone : "None");
 
-        jv_add_str(attrs, "binding:host_id", node->host);
-        jv_add_str(attrs, "device_owner", owner);
         if (profile) {
+            struct json_object *attrs = json_object_new_object();
+
             jv_add(attrs, "binding:profile", profile);
+            TRY(neutron_port_update(node->neutron, json_object_get_string(jv_get(port, "id")),
+                                    attrs));
         }
-        TRY_CTX(neutron_port_update(node->neutron, id, attrs), "binding port %s here", id);
     }
     return NULL;
 }

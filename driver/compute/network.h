@@ -34,5 +34,10 @@ struct err *network_set_migrating_to(struct node *, struct instance *, const cha
 struct err *network_teardown_on_host(struct node *, struct instance *, const char *host) MUST_CHECK;
 /* Makes the bindings on 'host' the active ones, all ports at once. */
 struct err *network_activate(struct node *, const struct vif_list *, const char *host) MUST_CHECK;
-/* Destination, after the move: ports that are bound elsewhere, or not at all, are bound here. */
-struct err *network_bind_here(struct node *, struct instance *) MUST_CHECK;
+/* Destination, after the move, with one look at the ports: those that are bound elsewhere, or not
+ * at all, are bound here; the info cache gets the bindings as they are now; the source's bindings
+ * go. */
+struct err *network_arrive(struct node *, const struct rctx *, struct instance *,
+                           const char *source) MUST_CHECK;
+/* Takes migrating_to out of the ports' profiles. */
+struct err *network_clear_migrating_to(struct node *, struct instance *) MUST_CHECK;
