@@ -186,6 +186,21 @@ const struct guest_interface *guest_info_interface(const struct guest_info *g, c
 
 /* ---- Rewriting ---- */
 
+/* Where one <graphics> listens: libvirt has it twice, and both must agree. */
+static void set_listen(struct xb_node *n, const char *addr)
+{
+    CLEANUP(freep) char *listen = xb_attr(n, "listen");
+
+    if (listen) {
+        xb_set_attr(n, "listen", addr);
+    }
+    for (struct xb_node *l = xb_first(n, "listen"); l; l = xb_next(l, "listen")) {
+        if (xb_attr_is(l, "type", "address")) {
+            xb_set_attr(l, "address", addr);
+        }
+    }
+}
+
 static void rewrite_graphics(struct xb_node *devices, const struct guest_rewrite *rw)
 {
     for (struct xb_node *n = xb_first(devices, "graphics"); n; n = xb_next(n, "graphics")) {
@@ -193,14 +208,8 @@ static void rewrite_graphics(struct xb_node *devices, const struct guest_rewrite
                            : xb_attr_is(n, "type", "spice") ? rw->spice_listen
                                                             : NULL;
 
-        if (!addr) {
-            continue;
-        }
-        xb_set_attr(n, "listen", addr);
-        for (struct xb_node *l = xb_first(n, "listen"); l; l = xb_next(l, "listen")) {
-            if (xb_attr_is(l, "type", "address")) {
-                xb_set_attr(l, "address", addr);
-            }
+        if (addr) {
+            set_listen(n, addr);
         }
     }
 }
@@ -241,16 +250,17 @@ static void rewrite_perf(struct xb_node *root, const struct strv *events)
     if (!events) {
         return;
     }
-    xb_remove(perf);
     if (!events->n) {
+        xb_remove(perf);
         return;
     }
-    perf = xb_add(root, "perf");
+    perf = xb_ensure(root, "perf");
+    xb_remove_children(perf, "event");
     for (size_t i = 0; i < events->n; i++) {
         struct xb_node *event = xb_add(perf, "event");
 
-        xb_set_attr(event, "enabled", "yes");
         xb_set_attr(event, "name", events->items[i]);
+        xb_set_attr(event, "enabled", "yes");
     }
 }
 
@@ -291,12 +301,6 @@ static void rewrite_quota(struct xb_node *root, const struct guest_rewrite *rw)
 
 /* ---- Interfaces ---- */
 
-static struct xb_node *fresh_child(struct xb_node *n, const char *name)
-{
-    xb_remove_children(n, name);
-    return xb_add(n, name);
-}
-
 static void plan_vhostuser(struct xb_node *n, const struct vif *vif, const struct guest_rewrite *rw)
 {
     struct xb_node *source = xb_ensure(n, "source");
@@ -318,21 +322,21 @@ static void plan_ethernet(struct xb_node *n, const struct vif *vif, const struct
 static void plan_ovs_bridge(struct xb_node *n, const struct vif *vif,
                             const struct guest_rewrite *rw)
 {
-    struct xb_node *port;
+    struct xb_node *port = xb_ensure(n, "virtualport");
 
-    xb_set_attr(fresh_child(n, "source"), "bridge", vif_bridge(vif, rw->integration_bridge));
-    port = fresh_child(n, "virtualport");
+    xb_set_attr(xb_ensure(n, "source"), "bridge", vif_bridge(vif, rw->integration_bridge));
     xb_set_attr(port, "type", "openvswitch");
-    xb_set_attr(xb_add(port, "parameters"), "interfaceid",
+    xb_set_attr(xb_ensure(port, "parameters"), "interfaceid",
                 vif->ovs_interfaceid ? vif->ovs_interfaceid : vif->id);
 }
 
 static void plan_hybrid(struct xb_node *n, const struct vif *vif, const struct guest_rewrite *rw)
 {
-    CLEANUP(freep) char *bridge = str_printf("qbr%.11s", vif->id);
+    char bridge[15];
 
     (void)rw;
-    xb_set_attr(fresh_child(n, "source"), "bridge", bridge);
+    vif_prefixed_name(vif, "qbr", bridge);
+    xb_set_attr(xb_ensure(n, "source"), "bridge", bridge);
     xb_remove_children(n, "virtualport");
 }
 
@@ -354,29 +358,46 @@ static void change_type(struct xb_node *n, const char *type)
     static const char *const of_back_end[] = {"source", "virtualport", "target", "backend",
                                               "script", "reconnect",   "port"};
 
+    struct xb_node *driver = xb_first(n, "driver");
+
     for (size_t i = 0; i < ARRAY_SIZE(of_back_end); i++) {
         xb_remove_children(n, of_back_end[i]);
     }
+    if (driver && !str_eq(type, "vhostuser")) {
+        xb_set_attr(driver, "tx_queue_size", NULL); /* libvirt takes it for vhost-user only. */
+    }
     xb_set_attr(n, "type", type);
+}
+
+/* The name of the device on the host.  That of a vhost-user port is libvirt's to find out. */
+static void set_target(struct xb_node *n, const struct vif *vif, enum vif_kind kind)
+{
+    struct xb_node *target = xb_first(n, "target");
+    char name[15];
+
+    vif_port_name(vif, kind, name);
+    if (!target && !str_eq(plans[kind].type, "vhostuser")) {
+        target = xb_add(n, "target");
+    }
+    if (target) {
+        xb_set_attr(target, "dev", name);
+    }
 }
 
 static struct err *rewrite_interface(struct xb_node *n, const struct vif *vif,
                                      const struct guest_rewrite *rw)
 {
     enum vif_kind kind;
-    char name[15];
 
     TRY(vif_kind(vif, &kind));
+    if (str_eq(plans[kind].type, "vhostuser") && str_is_empty(vif->vhostuser_socket)) {
+        return err_new(ERR_VIF_DETAILS_NO_VHOSTUSER_PATH, "vif_id", vif->id, NULL);
+    }
     if (!xb_attr_is(n, "type", plans[kind].type)) {
         change_type(n, plans[kind].type);
     }
     plans[kind].plan(n, vif, rw);
-    vif_port_name(vif, kind, name);
-    if (kind == VIF_KIND_OVS_HYBRID || kind == VIF_KIND_OVS_BRIDGE) {
-        xb_set_attr(xb_ensure(n, "target"), "dev", vif->devname);
-    } else {
-        xb_set_attr(xb_ensure(n, "target"), "dev", name);
-    }
+    set_target(n, vif, kind);
     return NULL;
 }
 
@@ -427,6 +448,10 @@ static struct err *pin(struct xb_node *parent, const char *name, const char *key
     struct xb_node *n = find_by_attr(parent, name, key_attr, key);
 
     TRY_CTX(cpuset_from_json(hosts, &set), "reading the pins of %s %s", name, key);
+    if (set.n == 0) {
+        return err_msg(ERR_MIGRATION_ERROR, "the destination has no place for %s %s of the guest",
+                       key_attr, key);
+    }
     CLEANUP(freep) char *text = cpuset_text(&set);
 
     if (!n) {
@@ -467,34 +492,43 @@ static struct err *rewrite_cells(struct xb_node *root, const struct guest_numa *
     return NULL;
 }
 
-static struct err *rewrite_numa(struct xb_node *root, const struct guest_numa *numa)
+static struct err *rewrite_pins(struct xb_node *root, const struct guest_numa *numa)
 {
-    struct xb_node *cputune;
+    struct xb_node *cputune = xb_ensure(root, "cputune");
 
-    if (!numa) {
-        return NULL;
+    json_object_object_foreach(numa->cpu_pins, vcpu, hosts)
+    {
+        TRY(pin(cputune, "vcpupin", "vcpu", vcpu, "cpuset", hosts));
     }
-    if (numa->cpu_pins && numa->cell_pins && numa->emulator_pins) {
+    if (numa->emulator_pins->n > 0) {
         CLEANUP(freep) char *emulator = cpuset_text(numa->emulator_pins);
 
-        cputune = xb_ensure(root, "cputune");
-        json_object_object_foreach(numa->cpu_pins, vcpu, hosts)
-        {
-            TRY(pin(cputune, "vcpupin", "vcpu", vcpu, "cpuset", hosts));
-        }
         xb_set_attr(xb_ensure(cputune, "emulatorpin"), "cpuset", emulator);
-        TRY(rewrite_cells(root, numa));
     }
-    if (numa->sched_vcpus) {
-        CLEANUP(freep) char *vcpus = cpuset_text(numa->sched_vcpus);
-        CLEANUP(freep) char *priority = str_printf("%lld", (long long)numa->sched_priority);
-        struct xb_node *sched;
+    return json_object_object_length(numa->cell_pins) > 0 ? rewrite_cells(root, numa) : NULL;
+}
 
-        cputune = xb_ensure(root, "cputune");
-        sched = fresh_child(cputune, "vcpusched");
-        xb_set_attr(sched, "vcpus", vcpus);
-        xb_set_attr(sched, "scheduler", "fifo");
-        xb_set_attr(sched, "priority", priority);
+static void rewrite_scheduler(struct xb_node *root, const struct guest_numa *numa)
+{
+    CLEANUP(freep) char *vcpus = cpuset_text(numa->sched_vcpus);
+    CLEANUP(freep) char *priority = str_printf("%lld", (long long)numa->sched_priority);
+    struct xb_node *sched = xb_ensure(xb_ensure(root, "cputune"), "vcpusched"), *more;
+
+    xb_set_attr(sched, "vcpus", vcpus);
+    xb_set_attr(sched, "scheduler", "fifo");
+    xb_set_attr(sched, "priority", priority);
+    while ((more = xb_next(sched, "vcpusched"))) {
+        xb_remove(more);
+    }
+}
+
+static struct err *rewrite_numa(struct xb_node *root, const struct guest_numa *numa)
+{
+    if (numa && numa->cpu_pins && numa->cell_pins && numa->emulator_pins) {
+        TRY(rewrite_pins(root, numa));
+    }
+    if (numa && numa->sched_vcpus) {
+        rewrite_scheduler(root, numa);
     }
     return NULL;
 }

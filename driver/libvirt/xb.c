@@ -60,6 +60,10 @@ struct err *xb_parse(const char *xml, struct xb_doc **ret)
         return e;
     }
     xmlFreeParserCtxt(ctx);
+    if (doc->intSubset) {
+        xmlFreeDoc(doc);
+        return err_msg(ERR_PARSE, "XML with a document type is not read");
+    }
     *ret = (struct xb_doc *)doc;
     return NULL;
 }
