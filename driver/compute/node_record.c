@@ -38,10 +38,9 @@
 
 /* ---- Usage ---- */
 
-struct usage usage_of(const struct instance *inst, const struct instance_numa_topology *numa,
-                      bool is_move)
+struct usage usage_of_flavor(const struct instance *inst, const struct flavor *f,
+                             const struct instance_numa_topology *numa, bool is_move)
 {
-    const struct flavor *f = instance_flavor(inst);
     bool is_volume_backed = instance_has_image_ref(inst) && str_is_empty(instance_image_ref(inst));
     int64_t root_gb = is_volume_backed ? 0 : flavor_root_gb(f);
 
@@ -57,6 +56,12 @@ struct usage usage_of(const struct instance *inst, const struct instance_numa_to
         .numa = numa ? instance_numa_topology_dup(numa) : NULL,
         .is_move = is_move,
     };
+}
+
+struct usage usage_of(const struct instance *inst, const struct instance_numa_topology *numa,
+                      bool is_move)
+{
+    return usage_of_flavor(inst, instance_flavor(inst), numa, is_move);
 }
 
 void usage_fini(struct usage *u)

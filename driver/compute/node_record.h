@@ -25,6 +25,9 @@ struct usage {
 /* From a server; 'numa' is copied and may be NULL.  The flavor must be set. */
 struct usage usage_of(const struct instance *, const struct instance_numa_topology *numa,
                       bool is_move) MUST_CHECK;
+/* The same with another flavor than its own, as a resize needs. */
+struct usage usage_of_flavor(const struct instance *, const struct flavor *,
+                             const struct instance_numa_topology *numa, bool is_move) MUST_CHECK;
 void usage_fini(struct usage *);
 
 /* The host's NUMA topology with nothing used; NULL if the host has none. */

@@ -3,17 +3,26 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "driver/compute/inventory.h"
+#include "driver/compute/move_usage.h"
 #include "driver/compute/node_record.h"
 #include "driver/compute/numa.h"
+#include "driver/compute/numa_info.h"
 #include "driver/compute/service.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MAX_READS                 5
+#define MIGRATION_WITH_COMPUTE_ID 8 /* Minor version of Migration. */
 
 /* A move that was claimed here and has not arrived or ended. */
 struct claim {
     struct usage usage;
     char *migration_uuid;
+    int64_t migration_id;
+    bool is_recorded; /* The migration's record says so: audits can tell when it has ended. */
+    bool has_context; /* The server's record has a context of this claim. */
 };
 
 struct books {
@@ -25,14 +34,16 @@ struct tracker {
     struct node *node;
     struct mutex m; /* Covers all below; never held over I/O. */
     struct cond cond;
-    bool is_auditing;
+    bool is_auditing, has_provider;
+    uint64_t n_changes;          /* Of books and claims by others than the audit. */
     struct compute_node *record; /* As it was saved last; NULL before the first audit. */
     struct host_facts facts;
     int64_t over_committed;
     struct books books;   /* Servers and moves that records tell of. */
     struct claim *claims; /* Those of this process that no record may tell of yet. */
     size_t n_claims;
-    char *nodename, *node_uuid; /* Set once. */
+    char *nodename, *node_uuid; /* NULL before the first audit. */
+    struct strv retired;        /* Former values of node_uuid. */
     struct strv orphans;        /* Already logged. */
     int64_t last_audit_ms, last_audit_took_ms;
 };
@@ -75,6 +86,7 @@ struct tracker *tracker_free(struct tracker *t)
     host_facts_fini(&t->facts);
     compute_node_free(t->record);
     strv_fini(&t->orphans);
+    strv_fini(&t->retired);
     free(t->nodename);
     free(t->node_uuid);
     cond_fini(&t->cond);
@@ -125,17 +137,28 @@ static void books_remove(struct books *b, const char *uuid)
     }
 }
 
-/* Books and claims together, copied: what the host is used for right now. */
+static struct claim *find_claim_locked(struct tracker *t, const char *uuid)
+{
+    for (size_t i = 0; i < t->n_claims; i++) {
+        if (str_eq(t->claims[i].usage.uuid, uuid)) {
+            return &t->claims[i];
+        }
+    }
+    return NULL;
+}
+
+/* Books and claims together, copied: what the host is used for right now.  A claim knows better
+ * than the records of its move, which may be half written. */
 static struct books all_usage_locked(struct tracker *t)
 {
     struct books all = {0};
 
-    for (size_t i = 0; i < t->books.n; i++) {
-        books_add(&all, usage_dup(&t->books.items[i]));
-    }
     for (size_t i = 0; i < t->n_claims; i++) {
-        if (!books_has(&all, t->claims[i].usage.uuid)) {
-            books_add(&all, usage_dup(&t->claims[i].usage));
+        books_add(&all, usage_dup(&t->claims[i].usage));
+    }
+    for (size_t i = 0; i < t->books.n; i++) {
+        if (!find_claim_locked(t, t->books.items[i].uuid)) {
+            books_add(&all, usage_dup(&t->books.items[i]));
         }
     }
     return all;
@@ -152,92 +175,213 @@ static void drop_claim_locked(struct tracker *t, const char *uuid)
     }
 }
 
-static bool is_incoming(struct tracker *t, struct migration *m)
+/* ---- What the records say ---- */
+
+struct records {
+    struct instance_list *servers;
+    struct migration_list *moves;
+};
+
+static void records_fini(struct records *r)
 {
-    return str_eq(migration_dest_compute(m), t->node->host) &&
-           !str_eq(migration_source_compute(m), t->node->host);
+    r->servers = instance_list_free(r->servers);
+    r->moves = migration_list_free(r->moves);
 }
 
-/* A server on its way to us: its new topology counts. */
-static struct err *add_incoming(struct tracker *t, const struct rctx *ctx, struct migration *m,
-                                struct books *books)
+static struct err *read_records(struct tracker *t, const struct rctx *ctx, struct records *ret)
 {
-    static const char *const attrs[] = {"flavor", "numa_topology", "migration_context", NULL};
-    CLEANUP(instance_freep) struct instance *inst = NULL;
-    struct err *e = instance_get(t->node->conductor, ctx, migration_instance_uuid(m), attrs, &inst);
+    static const char *const attrs[] = {"system_metadata",   "numa_topology", "flavor",
+                                        "migration_context", "resources",     NULL};
+    struct conductor *c = t->node->conductor;
 
-    if (err_is(e, ERR_INSTANCE_NOT_FOUND)) {
-        return err_free(e);
-    }
-    TRY(e);
+    TRY(instance_list_by_host_and_node(c, ctx, t->node->host, t->nodename, attrs, &ret->servers));
+    return migration_list_in_progress(c, ctx, t->node->host, t->nodename, /* with_error= */ true,
+                                      &ret->moves);
+}
+
+/* Its resources are free (nova/compute/vm_states.py allow_resource_removal). */
+static bool takes_nothing(const struct instance *inst)
+{
+    return str_eq(instance_vm_state(inst), "deleted") ||
+           (str_eq(instance_vm_state(inst), "shelved_offloaded") &&
+            !str_eq(instance_task_state(inst), "spawning"));
+}
+
+/* A server that has just come has the topology that was claimed, whatever its own record says. */
+static struct instance_numa_topology *server_numa(struct tracker *t, const struct records *r,
+                                                  struct instance *inst)
+{
     struct migration_context *mc =
         instance_has_migration_context(inst) ? instance_migration_context(inst) : NULL;
-    struct instance_numa_topology *numa =
-        mc && migration_context_has_new_numa_topology(mc)
-            ? migration_context_new_numa_topology(mc)
-            : (instance_has_numa_topology(inst) ? instance_numa_topology(inst) : NULL);
 
-    books_add(books, usage_of(inst, numa, /* is_move= */ true));
+    for (size_t i = 0; mc && i < migration_list_n(r->moves); i++) {
+        struct migration *m = migration_list_at(r->moves, i);
+
+        if (str_eq(migration_instance_uuid(m), instance_uuid(inst)) &&
+            str_eq(migration_dest_compute(m), t->node->host) &&
+            str_eq(migration_dest_node(m), t->nodename) &&
+            migration_context_has_new_numa_topology(mc)) {
+            return migration_context_new_numa_topology(mc);
+        }
+    }
+    return instance_has_numa_topology(inst) ? instance_numa_topology(inst) : NULL;
+}
+
+static struct instance *find_server(const struct records *r, const char *uuid)
+{
+    for (size_t i = 0; i < instance_list_n(r->servers); i++) {
+        if (str_eq(instance_uuid(instance_list_at(r->servers, i)), uuid)) {
+            return instance_list_at(r->servers, i);
+        }
+    }
+    return NULL;
+}
+
+static bool is_claimed(struct tracker *t, const char *uuid)
+{
+    mutex_lock(&t->m);
+    bool ret = find_claim_locked(t, uuid) != NULL;
+
+    mutex_unlock(&t->m);
+    return ret;
+}
+
+/* A context of another move: this one was given up without anybody noting it. */
+static struct err *give_up_move(struct tracker *t, const struct rctx *ctx, struct migration *m)
+{
+    log_warning(LOG_TRACKER, "move %s was overtaken by another, noting that it failed",
+                migration_uuid(m));
+    migration_set_status(m, "error");
+    return migration_save(t->node->conductor, ctx, m);
+}
+
+static struct err *add_move(struct tracker *t, const struct rctx *ctx, const struct records *r,
+                            struct migration *m, struct books *books)
+{
+    static const char *const attrs[] = {"flavor",        "old_flavor",        "new_flavor",
+                                        "numa_topology", "migration_context", NULL};
+    const char *uuid = migration_instance_uuid(m);
+    struct instance *inst = find_server(r, uuid);
+    CLEANUP(instance_freep) struct instance *elsewhere = NULL;
+    struct usage usage;
+
+    if (is_claimed(t, uuid)) {
+        return NULL; /* Counted, and its records may be half written. */
+    }
+    if (!inst) {
+        struct err *e = instance_get(t->node->conductor, ctx, uuid, attrs, &elsewhere);
+
+        if (err_is(e, ERR_INSTANCE_NOT_FOUND)) {
+            return err_free(e);
+        }
+        TRY(e);
+        inst = elsewhere;
+    }
+    if (!move_is_under_way(inst)) {
+        return NULL;
+    }
+    struct migration_context *mc =
+        instance_has_migration_context(inst) ? instance_migration_context(inst) : NULL;
+
+    if (mc && migration_context_migration_id(mc) != migration_id(m)) {
+        return give_up_move(t, ctx, m);
+    }
+    enum move_side side = move_side(m, inst, t->node->host, t->nodename, books_has(books, uuid));
+
+    if (side != MOVE_SIDE_NONE && move_usage_of(m, inst, side, &usage)) {
+        books_add(books, usage);
+    }
+    return NULL;
+}
+
+static struct err *make_books(struct tracker *t, const struct rctx *ctx, const struct records *r,
+                              struct books *ret)
+{
+    for (size_t i = 0; i < instance_list_n(r->servers); i++) {
+        struct instance *inst = instance_list_at(r->servers, i);
+
+        if (!takes_nothing(inst)) {
+            books_add(ret, usage_of(inst, server_numa(t, r, inst), /* is_move= */ false));
+        }
+    }
+    for (size_t i = 0; i < migration_list_n(r->moves); i++) {
+        struct migration *m = migration_list_at(r->moves, i);
+
+        if (migration_instance_uuid(m) && !move_is_superseded(r->moves, i)) {
+            TRY(add_move(t, ctx, r, m, ret));
+        }
+    }
     return NULL;
 }
 
 /* Every claim whose move has ended goes. */
-static void settle_claims(struct tracker *t, struct migration_list *moves)
+static void settle_claims_locked(struct tracker *t, const struct migration_list *moves)
 {
-    mutex_lock(&t->m);
     for (size_t i = t->n_claims; i-- > 0;) {
-        bool goes_on = false;
+        const struct claim *c = &t->claims[i];
+        bool goes_on = !c->is_recorded;
 
         for (size_t k = 0; k < migration_list_n(moves); k++) {
-            goes_on |=
-                str_eq(migration_uuid(migration_list_at(moves, k)), t->claims[i].migration_uuid) &&
-                !str_eq(migration_status(migration_list_at(moves, k)), "error");
+            const struct migration *m = migration_list_at(moves, k);
+
+            goes_on |= str_eq(migration_uuid(m), c->migration_uuid) &&
+                       !str_eq(migration_status(m), "error");
         }
         if (!goes_on) {
-            log_info(LOG_TRACKER, "the move of %s has ended: its claim is dropped",
-                     t->claims[i].usage.uuid);
-            drop_claim_locked(t, t->claims[i].usage.uuid);
+            log_info(LOG_TRACKER, "the move of %s has ended: its claim is dropped", c->usage.uuid);
+            drop_claim_locked(t, c->usage.uuid);
         }
     }
-    mutex_unlock(&t->m);
 }
 
-static struct err *read_books(struct tracker *t, const struct rctx *ctx, struct books *ret,
-                              struct strv *ret_moves)
+/* Puts the books in place unless they are outdated already: something changed while we read. */
+static bool accept_books(struct tracker *t, uint64_t n_changes, struct records *r,
+                         struct books *books)
 {
-    static const char *const attrs[] = {"numa_topology", "flavor", "migration_context", NULL};
-    CLEANUP(instance_list_freep) struct instance_list *list = NULL;
-    CLEANUP(migration_list_freep) struct migration_list *moves = NULL;
+    mutex_lock(&t->m);
+    bool is_current = t->n_changes == n_changes;
+
+    if (is_current) {
+        settle_claims_locked(t, r->moves);
+        books_fini(&t->books);
+        t->books = *books;
+        *books = (struct books){0};
+    }
+    mutex_unlock(&t->m);
+    return is_current;
+}
+
+static struct err *try_books(struct tracker *t, const struct rctx *ctx, struct strv *ret_moves,
+                             bool *ret_done)
+{
+    CLEANUP(records_fini) struct records r = {0};
     CLEANUP(books_fini) struct books books = {0};
-    struct node *node = t->node;
 
-    TRY(instance_list_by_host_and_node(node->conductor, ctx, node->host, t->nodename, attrs,
-                                       &list));
-    TRY(migration_list_in_progress(node->conductor, ctx, node->host, t->nodename,
-                                   /* with_error= */ true, &moves));
-    for (size_t i = 0; i < instance_list_n(list); i++) {
-        struct instance *inst = instance_list_at(list, i);
+    mutex_lock(&t->m);
+    uint64_t n_changes = t->n_changes;
 
-        if (!str_eq(instance_vm_state(inst), "deleted")) {
-            books_add(
-                &books,
-                usage_of(inst,
-                         instance_has_numa_topology(inst) ? instance_numa_topology(inst) : NULL,
-                         /* is_move= */ false));
-        }
+    mutex_unlock(&t->m);
+    TRY(read_records(t, ctx, &r));
+    TRY(make_books(t, ctx, &r, &books));
+    *ret_done = accept_books(t, n_changes, &r, &books);
+    for (size_t i = 0; *ret_done && i < migration_list_n(r.moves); i++) {
+        strv_add(ret_moves, migration_uuid(migration_list_at(r.moves, i)));
     }
-    for (size_t i = 0; i < migration_list_n(moves); i++) {
-        struct migration *m = migration_list_at(moves, i);
+    return NULL;
+}
 
-        strv_add(ret_moves, migration_uuid(m));
-        if (is_incoming(t, m) && !str_eq(migration_status(m), "error") &&
-            !books_has(&books, migration_instance_uuid(m))) {
-            TRY(add_incoming(t, ctx, m, &books));
-        }
+/* *ret_moves: uuids of the moves to and from here. */
+static struct err *read_books(struct tracker *t, const struct rctx *ctx, struct strv *ret_moves)
+{
+    bool is_done = false;
+
+    for (unsigned i = 0; !is_done && i < MAX_READS; i++) {
+        TRY(try_books(t, ctx, ret_moves, &is_done));
     }
-    settle_claims(t, moves);
-    *ret = books;
-    books = (struct books){0};
+    if (!is_done) {
+        log_warning(LOG_TRACKER, "servers come and go too fast to be counted, trying again with "
+                                 "the next audit");
+    }
     return NULL;
 }
 
@@ -264,8 +408,13 @@ static struct err *save_record(struct tracker *t, const struct rctx *ctx, struct
         TRY_CTX(compute_node_save(t->node->conductor, ctx, cn), "saving the compute node");
     }
     mutex_lock(&t->m);
-    if (!t->node_uuid) {
+    if (!str_eq(t->node_uuid, compute_node_uuid(cn))) {
+        /* The first, or made anew after somebody deleted it; others may still hold the old text. */
+        if (t->node_uuid) {
+            strv_add_take(&t->retired, t->node_uuid);
+        }
         t->node_uuid = str_dup(compute_node_uuid(cn));
+        t->has_provider = false;
     }
     compute_node_free(t->record);
     t->record = compute_node_dup(cn);
@@ -315,8 +464,9 @@ static void log_orphans(struct tracker *t)
 
     for (size_t i = 0; !e && i < uuids.n; i++) {
         mutex_lock(&t->m);
-        bool is_known =
-            books_has(&t->books, uuids.items[i]) || strv_has(&t->orphans, uuids.items[i]);
+        bool is_known = books_has(&t->books, uuids.items[i]) ||
+                        find_claim_locked(t, uuids.items[i]) ||
+                        strv_has(&t->orphans, uuids.items[i]);
 
         if (!is_known) {
             strv_add(&t->orphans, uuids.items[i]);
@@ -329,61 +479,86 @@ static void log_orphans(struct tracker *t)
     }
 }
 
-static struct err *tell_placement(struct tracker *t, const struct conf *conf, bool is_startup)
+static struct err *try_placement(struct tracker *t, const struct conf *conf)
 {
+    struct placement *p = t->node->placement;
     struct inventory inv = {0};
     CLEANUP(strv_fini) struct strv traits = {0}, owned = {0};
 
-    if (is_startup) {
-        TRY(placement_ensure_provider(t->node->placement, t->node_uuid, t->nodename));
+    if (!t->has_provider) {
+        TRY(placement_ensure_provider(p, t->node_uuid, t->nodename));
+        t->has_provider = true;
     }
-    TRY(inventory_make(t->node->placement, t->node_uuid, conf, &t->facts, &inv));
-    struct err *e = placement_set_inventories(t->node->placement, t->node_uuid, inv.items, inv.n);
-
-    if (err_is(e, ERR_NOT_FOUND) && !is_startup) {
-        err_free(e);
-        return tell_placement(t, conf, /* is_startup= */ true); /* Somebody deleted the provider. */
-    }
-    TRY_CTX(e, "telling placement what is here");
+    TRY(inventory_make(p, t->node_uuid, conf, &t->facts, &inv));
+    TRY_CTX(placement_set_inventories(p, t->node_uuid, inv.items, inv.n),
+            "telling placement what is here");
     inventory_traits(&t->facts, service_is_disabled(t->node), &traits, &owned);
-    TRY_CTX(placement_set_traits(t->node->placement, t->node_uuid, &traits, &owned),
-            "telling placement our traits");
+    TRY_CTX(placement_set_traits(p, t->node_uuid, &traits, &owned), "telling placement our traits");
     return NULL;
 }
 
-static struct err *audit(struct tracker *t, const struct rctx *ctx, bool is_startup)
+/* Makes the provider again if somebody deleted it. */
+static struct err *tell_placement(struct tracker *t, const struct conf *conf)
 {
-    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
-    CLEANUP(compute_node_freep) struct compute_node *cn = NULL;
-    CLEANUP(strv_fini) struct strv moves = {0};
-    struct books books = {0};
+    bool had_provider = t->has_provider;
+    struct err *e = try_placement(t, conf);
 
-    TRY(read_facts(t, conf));
+    if (err_is(e, ERR_NOT_FOUND) && had_provider) {
+        err_free(e);
+        t->has_provider = false;
+        e = try_placement(t, conf);
+    }
+    return e;
+}
+
+/* The record, made if there is none.  Somebody may delete it while we run: then it is made again
+ * with the next audit. */
+static struct err *audit_record(struct tracker *t, const struct rctx *ctx, const struct conf *conf)
+{
+    CLEANUP(compute_node_freep) struct compute_node *cn = NULL;
+
     TRY(find_record(t, ctx, &cn));
     bool is_new = cn == NULL;
 
-    TRY(read_books(t, ctx, &books, &moves));
-    mutex_lock(&t->m);
-    books_fini(&t->books);
-    t->books = books;
-    mutex_unlock(&t->m);
     if (is_new) {
         cn = compute_node_new();
         compute_node_set_host(cn, t->node->host);
     }
     fill_record(t, conf, cn);
-    TRY(save_record(t, ctx, cn, is_new));
+    return save_record(t, ctx, cn, is_new);
+}
+
+static void clean_allocations(struct tracker *t, const struct rctx *ctx, const struct strv *moves)
+{
+    mutex_lock(&t->m);
+    CLEANUP(books_fini) struct books all = all_usage_locked(t);
+
+    mutex_unlock(&t->m);
+    inventory_clean_allocations(t->node, ctx, t->node_uuid, t->nodename, all.items, all.n, moves);
+}
+
+static struct err *audit(struct tracker *t, const struct rctx *ctx, bool is_startup)
+{
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
+    CLEANUP(strv_fini) struct strv moves = {0};
+
+    TRY(read_facts(t, conf));
+    TRY(read_books(t, ctx, &moves));
+    TRY(audit_record(t, ctx, conf));
     log_orphans(t);
     if (!is_startup) {
         err_ignore(service_refresh(t->node, ctx), "reading the service's record");
     }
-    TRY(tell_placement(t, conf, is_startup));
-    if (!is_startup) {
-        mutex_lock(&t->m);
-        CLEANUP(books_fini) struct books all = all_usage_locked(t);
+    struct err *e = tell_placement(t, conf);
 
-        mutex_unlock(&t->m);
-        inventory_clean_allocations(t->node, ctx, t->node_uuid, all.items, all.n, &moves);
+    if (e && is_startup) {
+        /* Servers run and can be moved without placement; Nova starts too. */
+        err_ignore(e, "telling placement at the start, trying again with the next audit");
+        return NULL;
+    }
+    TRY(e);
+    if (!is_startup) {
+        clean_allocations(t, ctx, &moves);
     }
     return NULL;
 }
@@ -444,9 +619,10 @@ struct compute_node *tracker_compute_node(struct tracker *t)
 void tracker_instance_changed(struct tracker *t, struct instance *inst, bool is_here)
 {
     mutex_lock(&t->m);
+    t->n_changes++;
     books_remove(&t->books, instance_uuid(inst));
     drop_claim_locked(t, instance_uuid(inst));
-    if (is_here) {
+    if (is_here && instance_has_flavor(inst)) {
         books_add(&t->books,
                   usage_of(inst,
                            instance_has_numa_topology(inst) ? instance_numa_topology(inst) : NULL,
@@ -458,12 +634,16 @@ void tracker_instance_changed(struct tracker *t, struct instance *inst, bool is_
 struct err *tracker_set_disabled_trait(struct tracker *t, bool is_disabled)
 {
     CLEANUP(strv_fini) struct strv traits = {0}, owned = {0};
+    const char *provider = tracker_node_uuid(t);
 
+    if (!provider) {
+        return NULL; /* The first audit tells it. */
+    }
     strv_add(&owned, INVENTORY_DISABLED_TRAIT);
     if (is_disabled) {
         strv_add(&traits, INVENTORY_DISABLED_TRAIT);
     }
-    return placement_set_traits(t->node->placement, tracker_node_uuid(t), &traits, &owned);
+    return placement_set_traits(t->node->placement, provider, &traits, &owned);
 }
 
 void tracker_stats(struct tracker *t, struct tracker_stats *ret)
@@ -478,7 +658,9 @@ void tracker_stats(struct tracker *t, struct tracker_stats *ret)
         ret->disk_gb = compute_node_local_gb(t->record);
         ret->disk_gb_used = compute_node_local_gb_used(t->record);
     }
-    ret->n_instances = (unsigned)t->books.n;
+    for (size_t i = 0; i < t->books.n; i++) {
+        ret->n_instances += !t->books.items[i].is_move;
+    }
     ret->n_claims = (unsigned)t->n_claims;
     ret->last_audit_ms = t->last_audit_ms;
     ret->last_audit_took_ms = t->last_audit_took_ms;
@@ -501,12 +683,30 @@ static struct numa_topology *numa_without_locked(struct tracker *t, const char *
     return host;
 }
 
+/* What the server asks for: its topology without where it is pinned now.  Its page size stays,
+ * since a guest cannot change it on the way. */
+static struct instance_numa_topology *wanted_numa(const struct instance *inst)
+{
+    struct instance_numa_topology *wanted =
+        instance_numa_topology_dup(instance_numa_topology(inst));
+
+    for (size_t i = 0; wanted && i < instance_numa_topology_n_cells(wanted); i++) {
+        struct instance_numa_cell *cell = instance_numa_topology_cells_at(wanted, i);
+
+        instance_numa_cell_set_id(cell, (int64_t)i);
+        instance_numa_cell_set_null_cpu_pinning_raw(cell);
+        instance_numa_cell_set_null_cpuset_reserved(cell);
+    }
+    return wanted;
+}
+
 /* Fits and claims in one step, so that two moves cannot take the same room. */
-static struct err *fit_and_claim(struct tracker *t, struct instance *inst, const char *migration,
+static struct err *fit_and_claim(struct tracker *t, struct instance *inst, struct migration *m,
                                  const struct numa_topology_limits *limits,
                                  struct instance_numa_topology **ret)
 {
-    struct instance_numa_topology *wanted = instance_numa_topology(inst);
+    CLEANUP(instance_numa_topology_freep)
+    struct instance_numa_topology *wanted = wanted_numa(inst);
     struct instance_numa_topology *fitted = NULL;
     struct err *e = NULL;
 
@@ -524,85 +724,130 @@ static struct err *fit_and_claim(struct tracker *t, struct instance *inst, const
         t->claims = mem_realloc(t->claims, t->n_claims + 1, sizeof(*t->claims));
         t->claims[t->n_claims++] = (struct claim){
             .usage = usage_of(inst, fitted, /* is_move= */ true),
-            .migration_uuid = str_dup(migration),
+            .migration_uuid = str_dup(migration_uuid(m)),
+            .migration_id = migration_id(m),
         };
+        t->n_changes++;
         *ret = fitted;
     }
     mutex_unlock(&t->m);
     return e;
 }
 
-/* What the kernel really has: OVS's own pages and those of others are in no record (P17). */
-static struct err *check_free_pages(struct tracker *t, struct instance_numa_topology *fitted)
+/* Pages of one cell that the kernel really has free, against those that it needs. */
+static struct err *check_cell_pages(struct tracker *t, const struct instance_numa_cell *cell)
+{
+    int64_t id = instance_numa_cell_id(cell);
+    int64_t size =
+        instance_numa_cell_has_pagesize(cell) && !instance_numa_cell_isnull_pagesize(cell)
+            ? instance_numa_cell_pagesize(cell)
+            : 0;
+    uint64_t is_free = 0;
+
+    if (size <= 4) {
+        return NULL; /* Small pages are not counted out. */
+    }
+    uint64_t need = (uint64_t)(instance_numa_cell_memory(cell) * 1024 / size);
+
+    TRY_CTX(lv_free_pages(t->node->lv, (unsigned)size, (int)id, &is_free),
+            "counting free hugepages");
+    if (is_free >= need) {
+        return NULL;
+    }
+    CLEANUP(freep)
+    char *reason =
+        str_printf("host %s: NUMA node %" PRId64 " has %" PRIu64 " free pages of %" PRId64
+                   " KiB, the server needs %" PRIu64 ", %" PRIu64 " more",
+                   t->node->host, id, is_free, size, need, need - is_free);
+
+    return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason", reason, NULL);
+}
+
+/* OVS's own pages and those of others are in no record (P17). */
+static struct err *check_free_pages(struct tracker *t, const struct instance_numa_topology *fitted)
 {
     for (size_t i = 0; fitted && i < instance_numa_topology_n_cells(fitted); i++) {
-        struct instance_numa_cell *cell = instance_numa_topology_cells_at(fitted, i);
-        uint64_t is_free = 0;
+        TRY(check_cell_pages(t, instance_numa_topology_cells_at(fitted, i)));
+    }
+    return NULL;
+}
 
-        if (!instance_numa_cell_has_pagesize(cell) || instance_numa_cell_isnull_pagesize(cell) ||
-            instance_numa_cell_pagesize(cell) <= 4) {
-            continue;
+/* Devices and persistent memory of the host itself do not move. */
+static struct err *check_movable(const struct instance *inst)
+{
+    const struct instance_pci_requests *requests = instance_pci_requests(inst);
+    const struct resource_list *resources = instance_resources(inst);
+
+    for (size_t i = 0; requests && i < instance_pci_requests_n_requests(requests); i++) {
+        const struct instance_pci_request *r = instance_pci_requests_requests_at(requests, i);
+
+        if (instance_pci_request_has_alias_name(r) && instance_pci_request_alias_name(r)) {
+            return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason",
+                           "Non-VIF related PCI requests are not supported for live migration.",
+                           NULL);
         }
-        int64_t size = instance_numa_cell_pagesize(cell);
-        uint64_t need = (uint64_t)(instance_numa_cell_memory(cell) * 1024 / size);
-
-        TRY_CTX(
-            lv_free_pages(t->node->lv, (unsigned)size, (int)instance_numa_cell_id(cell), &is_free),
-            "counting free hugepages");
-        if (is_free < need) {
-            CLEANUP(freep)
-            char *reason = str_printf(
-                "host %s: NUMA node %lld has %llu free pages of %lld KiB, the server needs "
-                "%llu, %llu more",
-                t->node->host, (long long)instance_numa_cell_id(cell), (unsigned long long)is_free,
-                (long long)size, (unsigned long long)need, (unsigned long long)(need - is_free));
-
-            return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason", reason, NULL);
-        }
+    }
+    if (resources && resource_list_n(resources)) {
+        return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason",
+                       "the server has persistent memory, this host offers none", NULL);
     }
     return NULL;
 }
 
 static struct err *record_migration(struct tracker *t, const struct rctx *ctx, struct migration *m)
 {
-    const struct conf *conf = conf_get(t->node->conf);
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
+    CLEANUP(compute_node_freep) struct compute_node *cn = tracker_compute_node(t);
 
     migration_set_dest_compute(m, t->node->host);
     migration_set_dest_node(m, t->nodename);
     migration_set_dest_host(m, conf->dflt.my_ip);
-    conf_put(conf);
+    if (cn && ovo_minor(migration_ovo(m)) >= MIGRATION_WITH_COMPUTE_ID) {
+        migration_set_dest_compute_id(m, compute_node_id(cn));
+    }
     return migration_save(t->node->conductor, ctx, m);
 }
 
 /* MigrationContext: what the server has, and what it will have here. */
-static struct err *record_context(struct tracker *t, const struct rctx *ctx, struct instance *inst,
-                                  struct migration *m, const struct instance_numa_topology *fitted)
+static struct migration_context *context_of(struct instance *inst, struct migration *m,
+                                            const struct instance_numa_topology *fitted)
 {
-    static const char *const attrs[] = {"pci_devices", "pci_requests", "resources", NULL};
     struct migration_context *mc = migration_context_new();
-    struct instance_numa_topology *old = instance_numa_topology(inst);
-    struct err *e = instance_load(t->node->conductor, ctx, inst, attrs);
-
-    if (e) {
-        migration_context_free(mc);
-        return e;
-    }
     struct instance_pci_requests *requests = instance_pci_requests(inst);
-    struct resource_list *resources = instance_resources(inst);
 
     migration_context_set_instance_uuid(mc, instance_uuid(inst));
     migration_context_set_migration_id(mc, migration_id(m));
-    migration_context_set_old_numa_topology(mc, old ? instance_numa_topology_dup(old) : NULL);
-    migration_context_set_new_numa_topology(mc, fitted ? instance_numa_topology_dup(fitted) : NULL);
-    migration_context_set_old_pci_devices(mc, pci_device_list_new());
+    migration_context_set_old_numa_topology(
+        mc, instance_numa_topology_dup(instance_numa_topology(inst)));
+    migration_context_set_new_numa_topology(mc, instance_numa_topology_dup(fitted));
+    migration_context_set_old_pci_devices(mc, pci_device_list_dup(instance_pci_devices(inst)));
     migration_context_set_new_pci_devices(mc, pci_device_list_new());
-    migration_context_set_old_pci_requests(mc,
-                                           requests ? instance_pci_requests_dup(requests) : NULL);
-    migration_context_set_new_pci_requests(mc,
-                                           requests ? instance_pci_requests_dup(requests) : NULL);
-    migration_context_set_old_resources(mc, resources ? resource_list_dup(resources) : NULL);
-    migration_context_set_new_resources(mc, resources ? resource_list_dup(resources) : NULL);
-    instance_set_migration_context(inst, mc);
+    migration_context_set_old_pci_requests(mc, instance_pci_requests_dup(requests));
+    migration_context_set_new_pci_requests(mc, instance_pci_requests_dup(requests));
+    migration_context_set_old_resources(mc, resource_list_dup(instance_resources(inst)));
+    migration_context_set_new_resources(mc, NULL);
+    return mc;
+}
+
+static void note_claim(struct tracker *t, const char *uuid, bool has_context)
+{
+    mutex_lock(&t->m);
+    struct claim *c = find_claim_locked(t, uuid);
+
+    if (c) {
+        c->is_recorded = true;
+        c->has_context |= has_context;
+        t->n_changes++;
+    }
+    mutex_unlock(&t->m);
+}
+
+static struct err *record_claim(struct tracker *t, const struct rctx *ctx, struct instance *inst,
+                                struct migration *m, const struct instance_numa_topology *fitted)
+{
+    TRY(record_migration(t, ctx, m));
+    note_claim(t, instance_uuid(inst), /* has_context= */ true);
+    instance_set_migration_context(inst, context_of(inst, m, fitted));
     return instance_save(t->node->conductor, ctx, inst, NULL);
 }
 
@@ -622,19 +867,24 @@ struct err *tracker_claim_move(struct tracker *t, const struct rctx *ctx, struct
                                struct migration *m, struct scheduler_limits *limits,
                                struct instance_numa_topology **ret_numa)
 {
+    static const char *const attrs[] = {"flavor",       "numa_topology", "pci_devices",
+                                        "pci_requests", "resources",     NULL};
     CLEANUP(instance_numa_topology_freep) struct instance_numa_topology *fitted = NULL;
     const struct numa_topology_limits *nl = limits && scheduler_limits_has_numa_topology(limits)
                                                 ? scheduler_limits_numa_topology(limits)
                                                 : NULL;
 
-    TRY(fit_and_claim(t, inst, migration_uuid(m), nl, &fitted));
+    if (!tracker_node_uuid(t)) {
+        return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason",
+                       "this host has not counted its resources yet", NULL);
+    }
+    TRY(instance_load(t->node->conductor, ctx, inst, attrs));
+    TRY(check_movable(inst));
+    TRY(fit_and_claim(t, inst, m, nl, &fitted));
     struct err *e = check_free_pages(t, fitted);
 
     if (!e) {
-        e = record_migration(t, ctx, m);
-    }
-    if (!e) {
-        e = record_context(t, ctx, inst, m, fitted);
+        e = record_claim(t, ctx, inst, m, fitted);
     }
     if (e) {
         err_ignore(tracker_drop_move(t, ctx, instance_uuid(inst)), "dropping a claim that failed");
@@ -646,157 +896,62 @@ struct err *tracker_claim_move(struct tracker *t, const struct rctx *ctx, struct
     return NULL;
 }
 
+/* The context that a claim left in the server's record, if it is still that claim's: a later move
+ * of this server would be taken for the old one. */
+static struct err *drop_context(struct tracker *t, const struct rctx *ctx, const char *uuid,
+                                int64_t migration_id)
+{
+    static const char *const attrs[] = {"migration_context", NULL};
+    CLEANUP(instance_freep) struct instance *inst = NULL;
+    struct err *e = instance_get(t->node->conductor, ctx, uuid, attrs, &inst);
+
+    if (err_is(e, ERR_INSTANCE_NOT_FOUND)) {
+        return err_free(e);
+    }
+    TRY(e);
+    struct migration_context *mc =
+        instance_has_migration_context(inst) ? instance_migration_context(inst) : NULL;
+
+    if (!mc || migration_context_migration_id(mc) != migration_id) {
+        return NULL;
+    }
+    return instance_drop_migration_context(t->node->conductor, ctx, inst);
+}
+
 struct err *tracker_drop_move(struct tracker *t, const struct rctx *ctx, const char *instance_uuid)
 {
     mutex_lock(&t->m);
-    size_t before = t->n_claims + t->books.n;
+    struct claim *c = find_claim_locked(t, instance_uuid);
+    bool has_claim = c != NULL, has_context = c && c->has_context;
+    int64_t migration = c ? c->migration_id : 0;
 
     drop_claim_locked(t, instance_uuid);
     for (size_t i = 0; i < t->books.n; i++) {
         if (t->books.items[i].is_move && str_eq(t->books.items[i].uuid, instance_uuid)) {
             books_remove(&t->books, instance_uuid);
+            has_claim = true;
             break;
         }
     }
-    bool is_changed = before != t->n_claims + t->books.n;
-
+    t->n_changes += has_claim;
     mutex_unlock(&t->m);
-    if (is_changed) {
-        log_info(LOG_TRACKER, "the room claimed for %s is free again", instance_uuid);
-        save_claimed(t, ctx);
-    }
-    return NULL;
-}
-
-/* ---- What the source must know of the claim ---- */
-
-static struct json_object *set_to_json(const struct cpuset *set)
-{
-    return cpuset_to_json(set);
-}
-
-/* CPUs that float over their cell go to all of it that is shared. */
-static struct cpuset cell_cpus(struct tracker *t, int64_t id)
-{
-    struct cpuset none = {0};
-
-    for (size_t i = 0; i < t->facts.n_cells; i++) {
-        if (t->facts.cells[i].id == id) {
-            return cpuset_intersect(&t->facts.cells[i].cpus, &t->facts.shared);
-        }
-    }
-    return none;
-}
-
-static void add_to(struct cpuset *sum, const struct cpuset *more)
-{
-    struct cpuset both = cpuset_union(sum, more);
-
-    cpuset_fini(sum);
-    *sum = both;
-}
-
-/* Pins of one guest cell: dedicated CPUs to their host CPU, the others to the cell. */
-static void cell_pins_locked(struct tracker *t, struct instance_numa_cell *cell,
-                             struct json_object *cpu_pins, struct cpuset *emulator)
-{
-    CLEANUP(cpuset_fini) struct cpuset shared = cell_cpus(t, instance_numa_cell_id(cell));
-    const struct cpuset *floating = instance_numa_cell_cpuset(cell);
-    struct json_object *pinning = instance_numa_cell_has_cpu_pinning_raw(cell) &&
-                                          !instance_numa_cell_isnull_cpu_pinning_raw(cell)
-                                      ? instance_numa_cell_cpu_pinning_raw(cell)
-                                      : NULL;
-
-    for (size_t i = 0; floating && i < floating->n; i++) {
-        CLEANUP(freep) char *key = str_printf("%u", floating->items[i]);
-
-        jv_add(cpu_pins, key, set_to_json(&shared));
-    }
-    if (floating && floating->n) {
-        add_to(emulator, &shared);
-    }
-    if (!pinning) {
-        return;
-    }
-    json_object_object_foreach(pinning, guest, host)
-    {
-        CLEANUP(cpuset_fini) struct cpuset one = {0};
-
-        cpuset_add(&one, (unsigned)json_object_get_int64(host));
-        jv_add(cpu_pins, guest, set_to_json(&one));
-        add_to(emulator, &one);
-    }
-}
-
-/* hw:cpu_realtime_mask "^0-1": the CPUs that stay normal; without a mask all are realtime. */
-static struct err *realtime_cpus(const struct flavor *f, struct cpuset *ret)
-{
-    const char *mask = flavor_extra_specs_get(f, "hw:cpu_realtime_mask");
-    CLEANUP(cpuset_fini) struct cpuset all = {0}, normal = {0};
-
-    for (int64_t i = 0; i < flavor_vcpus(f); i++) {
-        cpuset_add(&all, (unsigned)i);
-    }
-    if (mask) {
-        CLEANUP(freep)
-        char *spec = mask[0] == '^' ? str_printf("0-%lld,%s", (long long)flavor_vcpus(f) - 1, mask)
-                                    : str_dup(mask);
-
-        TRY_CTX(cpuset_parse(spec, ret), "reading hw:cpu_realtime_mask");
+    if (!has_claim) {
         return NULL;
     }
-    *ret = cpuset_diff(&all, &normal);
-    return NULL;
-}
-
-static bool is_true(const char *text)
-{
-    return str_ieq(text, "yes") || str_ieq(text, "true") || str_ieq(text, "on") ||
-           str_eq(text, "1");
+    log_info(LOG_TRACKER, "the room claimed for %s is free again", instance_uuid);
+    save_claimed(t, ctx);
+    return has_context ? drop_context(t, ctx, instance_uuid, migration) : NULL;
 }
 
 struct err *tracker_numa_info(struct tracker *t, struct instance *inst,
                               struct instance_numa_topology *fitted,
                               struct libvirt_live_migrate_numa_info **ret)
 {
-    CLEANUP(libvirt_live_migrate_numa_info_freep)
-    struct libvirt_live_migrate_numa_info *info = libvirt_live_migrate_numa_info_new();
-    struct json_object *cpu_pins = json_object_new_object(), *cells = json_object_new_object();
-    CLEANUP(cpuset_fini) struct cpuset emulator = {0};
-    CLEANUP(cpuset_fini) struct cpuset realtime = {0};
-    const struct flavor *flavor = instance_flavor(inst);
-    const struct conf *conf = conf_get(t->node->conf);
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
 
     mutex_lock(&t->m);
-    for (size_t i = 0; i < instance_numa_topology_n_cells(fitted); i++) {
-        struct instance_numa_cell *cell = instance_numa_topology_cells_at(fitted, i);
-        CLEANUP(freep) char *key = str_printf("%zu", i);
-        CLEANUP(cpuset_fini) struct cpuset node = {0};
+    struct err *e = numa_info_make(conf, &t->facts, inst, fitted, ret);
 
-        cpuset_add(&node, (unsigned)instance_numa_cell_id(cell));
-        jv_add(cells, key, set_to_json(&node));
-        cell_pins_locked(t, cell, cpu_pins, &emulator);
-    }
     mutex_unlock(&t->m);
-    /* emulator_threads_policy share, where the host has a shared set of its own. */
-    const char *policy = flavor_extra_specs_get(flavor, "hw:emulator_threads_policy");
-
-    if (str_eq(policy, "share") && conf->compute.cpu_shared_set) {
-        cpuset_fini(&emulator);
-        emulator = cpuset_dup(&t->facts.shared);
-    }
-    conf_put(conf);
-    libvirt_live_migrate_numa_info_set_cpu_pins(info, cpu_pins);
-    libvirt_live_migrate_numa_info_set_cell_pins(info, cells);
-    libvirt_live_migrate_numa_info_set_emulator_pins(info, &emulator);
-    if (is_true(flavor_extra_specs_get(flavor, "hw:cpu_realtime"))) {
-        TRY(realtime_cpus(flavor, &realtime));
-        conf = conf_get(t->node->conf);
-        libvirt_live_migrate_numa_info_set_sched_vcpus(info, &realtime);
-        libvirt_live_migrate_numa_info_set_sched_priority(
-            info, conf->libvirt.realtime_scheduler_priority);
-        conf_put(conf);
-    }
-    *ret = TAKE(info);
-    return NULL;
+    return e;
 }

@@ -130,6 +130,14 @@ struct rctx *rctx_elevated(const struct rctx *c)
     return new_context(keys);
 }
 
+struct rctx *rctx_with_deleted(const struct rctx *c)
+{
+    struct json_object *keys = keys_of(c);
+
+    jv_add_str(keys, PREFIX "read_deleted", "yes");
+    return new_context(keys);
+}
+
 struct rctx *rctx_ref(const struct rctx *c)
 {
     struct rctx *ref = (struct rctx *)c; /* Only the count changes. */

@@ -21,6 +21,8 @@ struct rctx *rctx_from_payload(struct json_object *payload) MUST_CHECK;
 struct rctx *rctx_new_admin(void) MUST_CHECK;
 /* The same request as an administrator: is_admin true and the role "admin". */
 struct rctx *rctx_elevated(const struct rctx *) MUST_CHECK;
+/* The same request, which also sees records that are deleted. */
+struct rctx *rctx_with_deleted(const struct rctx *) MUST_CHECK;
 struct rctx *rctx_ref(const struct rctx *) MUST_CHECK;
 struct rctx *rctx_free(struct rctx *);
 static inline void rctx_freep(struct rctx **p)
