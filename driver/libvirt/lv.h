@@ -64,7 +64,13 @@ struct err *lv_expand_cpu(struct lv_conn *, const char *cpu_xml, char **ret_xml)
 
 /* ---- Domains ---- */
 enum lv_state {
-    LV_NOSTATE, LV_RUNNING, LV_BLOCKED, LV_PAUSED, LV_SHUTDOWN, LV_SHUTOFF, LV_CRASHED,
+    LV_NOSTATE,
+    LV_RUNNING,
+    LV_BLOCKED,
+    LV_PAUSED,
+    LV_SHUTDOWN,
+    LV_SHUTOFF,
+    LV_CRASHED,
     LV_PMSUSPENDED
 };
 /* Of the reasons that lv_domain_state gives (libvirt's numbers): gone to another host. */
@@ -84,30 +90,33 @@ struct err *lv_domain_state(struct lv_domain *, enum lv_state *ret, int *ret_rea
 struct err *lv_domain_xml(struct lv_domain *, bool is_migratable, char **ret) MUST_CHECK;
 struct err *lv_domain_suspend(struct lv_domain *) MUST_CHECK;
 struct err *lv_domain_resume(struct lv_domain *) MUST_CHECK;
-struct err *lv_domain_destroy(struct lv_domain *) MUST_CHECK;   /* Not running is no error. */
-struct err *lv_domain_undefine(struct lv_domain *) MUST_CHECK;  /* With nvram and managed save. */
+struct err *lv_domain_destroy(struct lv_domain *) MUST_CHECK;  /* Not running is no error. */
+struct err *lv_domain_undefine(struct lv_domain *) MUST_CHECK; /* With nvram and managed save. */
 struct err *lv_define(struct lv_conn *, const char *xml, struct lv_domain **ret) MUST_CHECK;
 /* QMP, for announce-self: returns the JSON answer. */
 struct err *lv_monitor_command(struct lv_domain *, const char *json, char **ret) MUST_CHECK;
 struct lv_block_info {
     uint64_t capacity, allocation, physical;
 };
-struct err *lv_block_info(struct lv_domain *, const char *path_or_target,
-                          struct lv_block_info *ret) MUST_CHECK;
+struct err *lv_block_info(struct lv_domain *, const char *path_or_target, struct lv_block_info *ret)
+    MUST_CHECK;
 
 /* ---- Migration ---- */
 enum lv_migrate_flag {
-    LV_MIGRATE_TUNNELLED = 1 << 0, LV_MIGRATE_TLS = 1 << 1, LV_MIGRATE_POSTCOPY = 1 << 2,
-    LV_MIGRATE_AUTO_CONVERGE = 1 << 3, LV_MIGRATE_NON_SHARED_INC = 1 << 4,
+    LV_MIGRATE_TUNNELLED = 1 << 0,
+    LV_MIGRATE_TLS = 1 << 1,
+    LV_MIGRATE_POSTCOPY = 1 << 2,
+    LV_MIGRATE_AUTO_CONVERGE = 1 << 3,
+    LV_MIGRATE_NON_SHARED_INC = 1 << 4,
     LV_MIGRATE_PARALLEL = 1 << 5
 }; /* LIVE, PEER2PEER, PERSIST_DEST and UNDEFINE_SOURCE are always on. */
 struct lv_migrate_params {
     const char *dest_uri;
-    const char *migrate_uri;   /* NULL: libvirt chooses. */
-    const char *dest_xml;      /* Also the persistent XML (CVE-2020-17376). */
-    uint64_t bandwidth_mib;    /* 0: unlimited */
-    const struct strv *disks;  /* Target names to copy; NULL or empty: all that libvirt would. */
-    unsigned flags;            /* enum lv_migrate_flag */
+    const char *migrate_uri;  /* NULL: libvirt chooses. */
+    const char *dest_xml;     /* Also the persistent XML (CVE-2020-17376). */
+    uint64_t bandwidth_mib;   /* 0: unlimited */
+    const struct strv *disks; /* Target names to copy; NULL or empty: all that libvirt would. */
+    unsigned flags;           /* enum lv_migrate_flag */
     unsigned parallel_connections;
 };
 /* Blocks until the migration has ended. */
@@ -116,8 +125,14 @@ struct err *lv_migrate_set_max_downtime(struct lv_domain *, uint64_t ms) MUST_CH
 struct err *lv_migrate_set_max_speed(struct lv_domain *, uint64_t mib_per_s) MUST_CHECK;
 struct err *lv_migrate_start_postcopy(struct lv_domain *) MUST_CHECK;
 struct err *lv_abort_job(struct lv_domain *) MUST_CHECK;
-enum lv_job_type { LV_JOB_NONE, LV_JOB_BOUNDED, LV_JOB_UNBOUNDED, LV_JOB_COMPLETED, LV_JOB_FAILED,
-                   LV_JOB_CANCELLED };
+enum lv_job_type {
+    LV_JOB_NONE,
+    LV_JOB_BOUNDED,
+    LV_JOB_UNBOUNDED,
+    LV_JOB_COMPLETED,
+    LV_JOB_FAILED,
+    LV_JOB_CANCELLED
+};
 struct lv_job {
     enum lv_job_type type;
     uint64_t time_elapsed_ms, downtime_ms, setup_time_ms;
@@ -135,15 +150,32 @@ struct err *lv_job_completed_stats(struct lv_domain *, struct lv_job *ret) MUST_
 
 /* ---- Events: callbacks run on lv-events and only submit work ---- */
 enum lv_event_type {
-    LV_EVENT_STARTED, LV_EVENT_SUSPENDED, LV_EVENT_RESUMED, LV_EVENT_STOPPED, LV_EVENT_UNDEFINED,
-    LV_EVENT_DEFINED, LV_EVENT_CRASHED, LV_EVENT_PMSUSPENDED, LV_EVENT_SHUTDOWN,
-    LV_EVENT_JOB_COMPLETED, LV_EVENT_MIGRATION_ITERATION, LV_EVENT_DEVICE_REMOVED,
-    LV_EVENT_DEVICE_REMOVAL_FAILED, LV_EVENT_DISCONNECTED
+    LV_EVENT_STARTED,
+    LV_EVENT_SUSPENDED,
+    LV_EVENT_RESUMED,
+    LV_EVENT_STOPPED,
+    LV_EVENT_UNDEFINED,
+    LV_EVENT_DEFINED,
+    LV_EVENT_CRASHED,
+    LV_EVENT_PMSUSPENDED,
+    LV_EVENT_SHUTDOWN,
+    LV_EVENT_JOB_COMPLETED,
+    LV_EVENT_MIGRATION_ITERATION,
+    LV_EVENT_DEVICE_REMOVED,
+    LV_EVENT_DEVICE_REMOVAL_FAILED,
+    LV_EVENT_DISCONNECTED
 };
 enum lv_event_detail { /* Of SUSPENDED, RESUMED and STOPPED; the others have LV_DETAIL_NONE. */
-    LV_DETAIL_NONE, LV_DETAIL_MIGRATED, LV_DETAIL_POSTCOPY, LV_DETAIL_POSTCOPY_FAILED,
-    LV_DETAIL_FROM_SNAPSHOT, LV_DETAIL_SHUTDOWN, LV_DETAIL_DESTROYED, LV_DETAIL_CRASHED,
-    LV_DETAIL_FAILED, LV_DETAIL_OTHER
+                       LV_DETAIL_NONE,
+                       LV_DETAIL_MIGRATED,
+                       LV_DETAIL_POSTCOPY,
+                       LV_DETAIL_POSTCOPY_FAILED,
+                       LV_DETAIL_FROM_SNAPSHOT,
+                       LV_DETAIL_SHUTDOWN,
+                       LV_DETAIL_DESTROYED,
+                       LV_DETAIL_CRASHED,
+                       LV_DETAIL_FAILED,
+                       LV_DETAIL_OTHER
 };
 struct lv_event {
     enum lv_event_type type;

@@ -35,25 +35,25 @@ struct migrate_hooks {
 
 struct migrate_spec {
     const char *instance_uuid;
-    int64_t migration_id;           /* For messages. */
-    const char *dest;               /* Host name as conductor gave it. */
+    int64_t migration_id;            /* For messages. */
+    const char *dest;                /* Host name as conductor gave it. */
     const char *target_connect_addr; /* NULL: dest. */
     const char *dest_xml;
-    const struct strv *copy_disks;  /* Target names; empty: none. */
+    const struct strv *copy_disks; /* Target names; empty: none. */
     bool is_block_migration;
-    bool is_paused;                 /* vm_state paused: no post-copy. */
-    unsigned memory_mib;            /* flavor.memory_mb */
-    uint64_t copy_disk_bytes;       /* Sum over copy_disks of max(2 GiB, size); scales times. */
+    bool is_paused;           /* vm_state paused: no post-copy. */
+    unsigned memory_mib;      /* flavor.memory_mb */
+    uint64_t copy_disk_bytes; /* Sum over copy_disks of max(2 GiB, size); scales times. */
 };
 
 enum migrate_end { MIGRATE_COMPLETED, MIGRATE_FAILED, MIGRATE_CANCELLED };
 
 struct migrate_result {
     enum migrate_end end;
-    struct err *err;       /* Why, for FAILED and CANCELLED; owned.  FAILED by
-                            * ERR_HYPERVISOR_UNAVAILABLE: libvirtd went away during the move and did
-                            * not come back to say how it ended. */
-    struct lv_job stats;   /* Of the job as libvirt completed it; zero if it never started. */
+    struct err *err;     /* Why, for FAILED and CANCELLED; owned.  FAILED by
+                          * ERR_HYPERVISOR_UNAVAILABLE: libvirtd went away during the move and did
+                          * not come back to say how it ended. */
+    struct lv_job stats; /* Of the job as libvirt completed it; zero if it never started. */
     int64_t duration_ms;
 };
 
@@ -71,9 +71,9 @@ void migrate_result_fini(struct migrate_result *);
 /* Ends the job, also before migrate_run was called: that returns CANCELLED.  Does not wait for the
  * end.  ERR_INVALID_MIGRATION_STATE in post-copy or when it has ended. */
 struct err *migrate_abort(struct migrate_job *) MUST_CHECK;
-/* Pauses the guest, or switches to post-copy where that is permitted, as soon as libvirt's job runs.
- * A guest that was paused and has not moved runs again.  ERR_NO_ACTIVE_MIGRATION unless migrate_run
- * is at work. */
+/* Pauses the guest, or switches to post-copy where that is permitted, as soon as libvirt's job
+ * runs. A guest that was paused and has not moved runs again.  ERR_NO_ACTIVE_MIGRATION unless
+ * migrate_run is at work. */
 struct err *migrate_force_complete(struct migrate_job *) MUST_CHECK;
 /* For events of this domain (called by whoever subscribed, on lv-events). */
 void migrate_event(struct migrate_job *, const struct lv_event *);

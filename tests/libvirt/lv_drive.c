@@ -153,7 +153,6 @@ static struct err *domain(struct lv_conn *c, const char *uuid)
 static struct err *reconnect(struct lv_conn *c, const char *uuid)
 {
     CLEANUP(lv_domain_freep) struct lv_domain *dom = NULL;
-    CLEANUP(freep) char *name = NULL;
     enum lv_state state;
     char line[8];
 
