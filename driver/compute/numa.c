@@ -200,7 +200,7 @@ MUST_CHECK static char *fit_memory(const struct numa_cell *host, struct instance
     }
     if (!asked) {
         return smallest ? lack_pages(smallest, mib, /* used= */ 0)
-                        : lack("MiB of memory", mib, AMOUNT(numa_cell, host, memory));
+                        : lack("memory in MiB", mib, AMOUNT(numa_cell, host, memory));
     }
     why = find_pages(host, mib, asked, &size);
     if (!why) {
@@ -327,7 +327,7 @@ MUST_CHECK static char *fit_pins(const struct numa_cell *host, struct instance_n
     char *why = lack("CPUs to pin", (int64_t)n + wants_emulator_cpu, (int64_t)is_free.n);
 
     why = why ? why
-              : lack("MiB of memory", AMOUNT(instance_numa_cell, guest, memory), free_memory(host));
+              : lack("memory in MiB", AMOUNT(instance_numa_cell, guest, memory), free_memory(host));
     /* Nova takes a cell without CPUs to pin for one that cannot be pinned. */
     why = why ? why : n ? pick_pins(host, guest, &c, pins, n) : str_dup("no CPUs to pin");
     if (why) {
@@ -367,7 +367,7 @@ MUST_CHECK static char *check_limits(const struct numa_cell *host,
                         AMOUNT(numa_cell, host, cpu_usage)));
     }
     if (!why && numa_topology_limits_has_ram_allocation_ratio(limits)) {
-        why = lack("MiB of memory", AMOUNT(instance_numa_cell, guest, memory),
+        why = lack("memory in MiB", AMOUNT(instance_numa_cell, guest, memory),
                    room(AMOUNT(numa_cell, host, memory),
                         numa_topology_limits_ram_allocation_ratio(limits),
                         AMOUNT(numa_cell, host, memory_usage)));
