@@ -130,17 +130,29 @@ static void port_note_free(void *arg)
     free(p);
 }
 
+static bool still_comes(const struct port_note *p)
+{
+    bool owns_dir;
+    struct err *ended = incoming_read(p->node, instance_uuid(p->inst), &owns_dir);
+    bool comes = !ended;
+
+    err_free(ended);
+    return comes;
+}
+
 static void note_coming(void *arg)
 {
     struct port_note *p = arg;
-    bool owns_dir;
-    CLEANUP(err_freep)
-    struct err *ended = incoming_read(p->node, instance_uuid(p->inst), &owns_dir);
 
     log_context_set(rctx_log_text(p->ctx), instance_uuid(p->inst));
-    if (!ended) {
+    if (still_comes(p)) {
         err_ignore(network_set_migrating_to(p->node, p->inst, p->node->host),
                    "noting in the ports where they go");
+    }
+    if (!still_comes(p)) {
+        /* The move ended meanwhile, and who ended it may have looked before we wrote. */
+        err_ignore(network_clear_migrating_to(p->node, p->inst),
+                   "taking the note out of the ports");
     }
     log_context_set(NULL, NULL);
     port_note_free(p);
