@@ -25,8 +25,8 @@ struct rpc_server;
 struct rpc_server *rpc_server_new(const struct mq_options *, struct publisher *,
                                   const char *const *topics, const char *server, rpc_request_fn,
                                   void *arg) MUST_CHECK;
-/* Returns when all queues are consumed for the first time, or rpc_server_stop is called. */
-void rpc_server_wait(struct rpc_server *);
+/* Returns when all queues are consumed for the first time (true), or rpc_server_stop is called. */
+bool rpc_server_wait(struct rpc_server *) MUST_CHECK;
 void rpc_server_stop(struct rpc_server *);
 /* Every request must have been answered. */
 struct rpc_server *rpc_server_free(struct rpc_server *);

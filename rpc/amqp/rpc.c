@@ -84,7 +84,9 @@ struct err *rpc_serve(struct rpc *r, const char *const *topics, const char *serv
         return err_msg(ERR_INTERNAL, "the bus is served already");
     }
     r->server = rpc_server_new(&r->options, r->publisher, topics, server, fn, arg);
-    rpc_server_wait(r->server);
+    if (!rpc_server_wait(r->server)) {
+        return err_msg(ERR_CANCELLED, "stopping before there was a broker");
+    }
     return NULL;
 }
 

@@ -6,7 +6,7 @@
  * that publishes), fails over between the brokers of transport_url, declares everything again after
  * a reconnection, and never gives up.
  *
- * Thread-safety: rpc_start and rpc_stop from the main thread. */
+ * Thread-safety: rpc_new, rpc_serve and rpc_free from one thread, the others from any. */
 
 #include "base/err.h"
 #include "rpc/amqp/client.h"
@@ -22,7 +22,8 @@ struct rpc *rpc_free(struct rpc *);
 struct rpc_client *rpc_client(struct rpc *);
 
 /* Starts to serve topics ("compute", "compute-alt") as a server, and returns when all queues are
- * consumed for the first time. */
+ * consumed for the first time, however long there is no broker; ERR_CANCELLED if another thread
+ * calls rpc_stop_serving before that. */
 struct err *rpc_serve(struct rpc *, const char *const *topics, const char *server, rpc_request_fn,
                       void *arg) MUST_CHECK;
 /* Stops consuming: nothing new arrives; replies and calls still work. */

@@ -256,13 +256,17 @@ struct rpc_server *rpc_server_new(const struct mq_options *options, struct publi
     return s;
 }
 
-void rpc_server_wait(struct rpc_server *s)
+bool rpc_server_wait(struct rpc_server *s)
 {
+    bool is_ready;
+
     mutex_lock(&s->m);
     while (!s->was_ready && !s->is_stopped) {
         cond_wait_until(&s->changed, &s->m, INT64_MAX);
     }
+    is_ready = s->was_ready;
     mutex_unlock(&s->m);
+    return is_ready;
 }
 
 void rpc_server_stop(struct rpc_server *s)

@@ -1,10 +1,10 @@
 /* The floor of RPC latency: a bare librabbitmq consumer that answers oslo.messaging calls without
  * reading them, and a caller that measures it, or any other server, the same way.
  *
- *   amqp_echo serve PORT QUEUE            answers for ever
- *   amqp_echo call PORT QUEUE METHOD N    N calls one after the other; prints percentiles in us
+ *   amqp_echo serve [HOST:]PORT QUEUE            answers for ever
+ *   amqp_echo call [HOST:]PORT QUEUE METHOD N    N calls one after the other; percentiles in us
  *
- * It talks to 127.0.0.1 as guest.  One connection, no confirms, no JSON. */
+ * It is guest at HOST, or at 127.0.0.1.  One connection, no confirms, no JSON. */
 
 #include <amqp.h>
 #include <amqp_framing.h>
@@ -28,11 +28,17 @@ static void check(amqp_connection_state_t c, const char *what)
     }
 }
 
-static amqp_connection_state_t connect_broker(int port, const char *queue)
+static amqp_connection_state_t connect_broker(const char *broker, const char *queue)
 {
     amqp_connection_state_t c = amqp_new_connection();
+    const char *colon = strchr(broker, ':');
+    char host[64] = "127.0.0.1";
 
-    if (amqp_socket_open(amqp_tcp_socket_new(c), "127.0.0.1", port) != AMQP_STATUS_OK) {
+    if (colon) {
+        snprintf(host, sizeof(host), "%.*s", (int)(colon - broker), broker);
+    }
+    if (amqp_socket_open(amqp_tcp_socket_new(c), host, atoi(colon ? colon + 1 : broker)) !=
+        AMQP_STATUS_OK) {
         die("cannot connect");
     }
     if (amqp_login(c, "/", 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, "guest", "guest").reply_type !=
@@ -167,15 +173,16 @@ static void call(amqp_connection_state_t c, const char *queue, const char *reply
 int main(int argc, char **argv)
 {
     if (argc == 4 && strcmp(argv[1], "serve") == 0) {
-        serve(connect_broker(atoi(argv[2]), argv[3]));
+        serve(connect_broker(argv[2], argv[3]));
     } else if (argc == 6 && strcmp(argv[1], "call") == 0 && atol(argv[5]) > 0) {
         char reply_q[64];
 
         snprintf(reply_q, sizeof(reply_q), "reply_bench_%lld", (long long)now_us());
-        call(connect_broker(atoi(argv[2]), reply_q), argv[3], reply_q, argv[4],
+        call(connect_broker(argv[2], reply_q), argv[3], reply_q, argv[4],
              (unsigned long)atol(argv[5]));
     } else {
-        fprintf(stderr, "usage: amqp_echo serve PORT QUEUE | call PORT QUEUE METHOD N\n");
+        fprintf(stderr,
+                "usage: amqp_echo serve [HOST:]PORT QUEUE | call [HOST:]PORT QUEUE METHOD N\n");
         return 2;
     }
     return 0;
