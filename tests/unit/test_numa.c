@@ -286,6 +286,7 @@ static void isolate_takes_and_returns_whole_cores(void **state)
     const struct numa_cell *cell = numa_topology_cells_at(host, 0);
 
     (void)state;
+    check_pins(one, 0, "{\"0\":0}");
     check_pins(two, 0, "{\"0\":2,\"1\":4}");
     check_set(numa_cell_pinned_cpus(cell), "0,2-5");
     check_refused(host, &(struct guest){DEDICATED(1, 2), .threads = "isolate"},
