@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DEAD_VLAN           4095   /* Drops everything until neutron's agent sets the real tag. */
@@ -325,6 +326,21 @@ static struct err *unplug_hybrid(struct vif_host *h, const struct plug_conf *con
     return netdev_delete(n.switch_end); /* Takes the other end with it. */
 }
 
+/* QEMU makes the socket in mode "server" and leaves it behind when it is killed. */
+static struct err *unplug_vhostuser(struct vif_host *h, const struct plug_conf *conf,
+                                    const struct vif *vif, const char *name)
+{
+    struct stat st;
+
+    TRY(unplug_port(h, conf, vif, name));
+    if (!str_is_empty(vif->vhostuser_socket) && !str_eq(vif->vhostuser_mode, "client") &&
+        stat(vif->vhostuser_socket, &st) == 0 && S_ISSOCK(st.st_mode) &&
+        unlink(vif->vhostuser_socket) < 0 && errno != ENOENT) {
+        return err_errno(errno, "removing %s", vif->vhostuser_socket);
+    }
+    return NULL;
+}
+
 static struct err *unplug_kind(struct vif_host *h, const struct plug_conf *conf,
                                const struct vif *vif, enum vif_kind kind)
 {
@@ -343,7 +359,7 @@ static struct err *unplug_kind(struct vif_host *h, const struct plug_conf *conf,
     case VIF_KIND_OVS_HYBRID:
         return unplug_hybrid(h, conf, vif);
     case VIF_KIND_VHOSTUSER_OVS:
-        return unplug_port(h, conf, vif, name);
+        return unplug_vhostuser(h, conf, vif, name);
     case VIF_KIND_VHOSTUSER_NONE:
         break;
     }
