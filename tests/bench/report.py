@@ -1,0 +1,144 @@
+"""doc/benchmarks.md from what bench.py has measured."""
+import os
+import re
+import statistics
+import subprocess
+
+
+def output(*cmd):
+    r = subprocess.run(cmd, capture_output=True, text=True)
+    return r.stdout.strip() if r.returncode == 0 else ''
+
+
+def commit(top):
+    return output('git', '-C', top, 'rev-parse', '--short', 'HEAD')
+
+
+def version(package):
+    return re.sub(r'^\d+:', '', output('dpkg-query', '-W', '-f', '${Version}', package))
+
+
+def machine():
+    with open('/proc/cpuinfo') as f:
+        cpu = re.search(r'model name\s*: (.*)', f.read())
+    with open('/proc/meminfo') as f:
+        memory = int(re.search(r'MemTotal: +(\d+)', f.read())[1]) / 2**20
+    return (f'{os.cpu_count()} cores of {cpu[1] if cpu else os.uname().machine}, {memory:.0f} GiB, '
+            f'Linux {os.uname().release}, {output("systemd-detect-virt") or "no"} virtualisation')
+
+
+def middle(value):
+    return statistics.median(value) if isinstance(value, list) else value
+
+
+def number(value, unit):
+    if value is None:
+        return '-'
+    value = middle(value) * (1000 if unit == 'ms' else 1)
+    digits = 0 if unit == '' or value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f'{value:.{digits}f}{" " + unit if unit else ""}'
+
+
+class Table:
+    def __init__(self):
+        self.lines = ['| | floor | nova-compute | novashim | ratio |', '|---|--:|--:|--:|--:|']
+
+    def add(self, what, unit, debian, novashim, floor=None):
+        has_both = debian is not None and novashim is not None and middle(novashim)
+        ratio = f'{middle(debian) / middle(novashim):.1f}' if has_both else '-'
+        self.lines.append(f'| {what} | {number(floor, unit)} | {number(debian, unit)} | '
+                          f'{number(novashim, unit)} | {ratio} |')
+
+
+def n_of(values):
+    return len(values) if values else 0
+
+
+def add_start(t, r):
+    for what, text in (('consuming', 'exec to consuming its queues'),
+                       ('up', 'exec to up in the database')):
+        t.add(f'{text} ({n_of(r[what]["debian"])} starts)', 's', r[what]['debian'],
+              r[what]['novashim'])
+
+
+def add_idle(t, r):
+    for what, text, unit in (('rss', 'resident memory, idle (RSS)', 'MiB'),
+                             ('pss', 'the same without what is shared (PSS)', 'MiB'),
+                             ('threads', 'threads, idle', '')):
+        t.add(text, unit, r[what]['debian'], r[what]['novashim'])
+    t.add(f'CPU time of {r["seconds"]} idle seconds', 'ms', r['cpu']['debian'], r['cpu']['novashim'])
+
+
+def add_rpc(t, r):
+    for what, taken in r.items():
+        if isinstance(taken, dict) and 'echo' in taken:
+            t.add(f'round trip of {what}', 'ms', taken['debian'], taken['novashim'], taken['echo'])
+
+
+def add_move(t, r):
+    d, n = r['debian'], r['novashim']
+    counts = f'({n_of(d.get("move"))} and {n_of(n.get("move"))})'
+    t.add(f'live migration, cast to completed {counts}', 's', d.get('move'), n.get('move'), r['bare'])
+    t.add('of that, before libvirt copies', 's', d.get('prepare'), n.get('prepare'))
+    t.add('of that, from calling the destination to completed', 's', d.get('finish'), n.get('finish'))
+    t.add('longest gap in a 20 ms ping, median', 's', d.get('gap'), n.get('gap'))
+    t.add('longest gap in a 20 ms ping, worst', 's', max(d.get('gap', [0])), max(n.get('gap', [0])))
+    for end in ('source', 'destination'):
+        for what, unit in (('rss', 'MiB'), ('pss', 'MiB'), ('threads', '')):
+            t.add(f'most {what.upper() if unit else what} during a migration, {end}', unit,
+                  d['peak'][end][what], n['peak'][end][what])
+    t.add('migrations that failed', '', d['failed'], n['failed'])
+
+
+ADD = {'start': add_start, 'idle': add_idle, 'rpc': add_rpc, 'move': add_move}
+TEXT = '''# Benchmarks
+
+Written by `tests/bench/run`; do not edit. Debian's nova-compute and novashim with the same
+`nova.conf` (no debug log), the same broker, database and hosts of the lab (`tests/lab/README.md`),
+measured in one run, taking turns or side by side. Values are medians, of the processes with all
+that they start. Ratio: nova-compute's value by novashim's, so above 1 novashim needs less.
+
+{tables}
+## What the rows mean
+
+* **exec to consuming**: until the broker counts a consumer on the host's queue. **To up**: until
+  the first report is in the database. Both are looked for all the time, with some milliseconds
+  between.
+* **idle**: no servers; measured after the first periodic jobs. CPU time is that of the scheduler's
+  clock, not of ticks.
+* **round trip**: one call at a time, by oslo.messaging's client, by Python's amqp library, and by a
+  caller made of librabbitmq alone. Floor: a librabbitmq consumer that answers without reading what it
+  is asked (`tests/bench/amqp_echo.c`), on the same broker. What lies below a value's floor is the
+  client and the broker.
+* **live migration**: a server of 128 MiB in hugepages with a vhost-user port, its disk on shared
+  storage, emulated (no KVM). From conductor's cast of `live_migration` on the wire to the message
+  that stores `completed`, as the broker sees them. Floor: `virsh migrate --live` of the same domain
+  under another name, from the start of virsh to its end. **Gap**: between two answers to a ping.
+
+## Machine and commands
+
+{facts}
+
+    tests/bench/run                    # all of it, {minutes}
+    tests/bench/run --quick            # fewer repetitions
+    tests/bench/run rpc                # one part
+'''
+
+
+def write(results, path):
+    tables, facts = [], [f'* {machine()}']
+    facts.append('* ' + ', '.join(f'{p} {version(p)}' for p in (
+        'nova-compute', 'rabbitmq-server', 'libvirt-daemon', 'qemu-system-x86',
+        'openvswitch-switch', 'python3-oslo.messaging') if version(p)))
+    for part, add in ADD.items():
+        if part not in results:
+            continue
+        t, r = Table(), results[part]
+        add(t, r)
+        tables.append('\n'.join(t.lines) + '\n')
+        facts.append(f'* {part}: {r["at"]}, commit {r["commit"]}, load average of the machine '
+                     f'{r["load"][0]:.1f} before and {r["load"][1]:.1f} after'
+                     + (' (--quick)' if r['quick'] else ''))
+    with open(path, 'w') as f:
+        f.write(TEXT.format(tables='\n'.join(tables), facts='\n'.join(facts),
+                            minutes='about 25 minutes'))
