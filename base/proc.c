@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,6 +85,24 @@ static bool read_all(struct capture *out, struct capture *err, int64_t deadline_
     return true;
 }
 
+/* A program may close its output long before it ends. */
+static bool wait_exit(pid_t pid, int64_t deadline_ms)
+{
+    CLEANUP(closep) int fd = pidfd_open(pid, 0);
+    struct pollfd exited = {.fd = fd, .events = POLLIN};
+    int64_t left_ms;
+
+    if (fd < 0) {
+        return true; /* Waiting without a deadline is what is left. */
+    }
+    while ((left_ms = deadline_ms - clock_ms()) > 0) {
+        if (poll(&exited, 1, (int)MIN(left_ms, (int64_t)60000)) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct err *result(const char *program, int status, struct strbuf *stderr_text)
 {
     CLEANUP(freep) char *said = strbuf_take(stderr_text);
@@ -125,7 +144,9 @@ struct err *proc_run(const char *const *argv, int64_t timeout_ms, char **ret_out
     close(out[1]);
     close(err[1]);
     if (!e) {
-        bool is_done = read_all(&captures[0], &captures[1], clock_ms() + timeout_ms);
+        int64_t deadline_ms = clock_ms() + timeout_ms;
+        bool is_done =
+            read_all(&captures[0], &captures[1], deadline_ms) && wait_exit(pid, deadline_ms);
 
         if (!is_done) {
             kill(pid, SIGKILL);

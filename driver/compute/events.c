@@ -82,6 +82,16 @@ static struct early_event *early_find_locked(struct events *ev, const char *uuid
     return NULL;
 }
 
+static bool has_tag(const struct event_wait *w, const char *tag)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        if (str_eq(w->items[i].tag, tag)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct event_wait *events_expect(struct events *ev, const char *instance_uuid, const char *name,
                                  const struct strv *tags)
 {
@@ -95,6 +105,9 @@ struct event_wait *events_expect(struct events *ev, const char *instance_uuid, c
     cond_init(&w->cond);
     mutex_lock(&ev->m);
     for (size_t i = 0; i < tags->n; i++) {
+        if (has_tag(w, tags->items[i])) {
+            continue;
+        }
         struct early_event *e = early_find_locked(ev, instance_uuid, name, tags->items[i], now_ms);
 
         w->items[w->n].tag = str_dup(tags->items[i]);
