@@ -128,8 +128,8 @@ static struct err *read_wanted(struct json_object *entry, struct wanted *ret)
         return err_msg(ERR_MIGRATION_ERROR, "disk %s has format '%s'; only qcow2 and raw are moved",
                        path, ret->format);
     }
-    if (str_is_empty(ret->name) || str_eq(ret->name, "..") || strchr(ret->backing, '/') ||
-        str_eq(ret->backing, "..") || ret->size < 0) {
+    if (str_is_empty(ret->name) || ret->name[0] == '.' || strchr(ret->backing, '/') ||
+        ret->backing[0] == '.' || ret->size < 0) {
         return err_msg(ERR_MIGRATION_ERROR, "disk '%s' cannot be made here", path);
     }
     return NULL;

@@ -46,9 +46,10 @@ struct err *xb_parse(const char *xml, struct xb_doc **ret)
         return err_msg(ERR_PARSE, "XML of %zu bytes is more than is read", len);
     }
     ctx = xmlNewParserCtxt();
+    /* Without a dictionary, whose strings belong to one document, nodes may move to another. */
     doc = xmlCtxtReadMemory(ctx, xml, (int)len, NULL, NULL,
                             XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
-                                XML_PARSE_NOBLANKS);
+                                XML_PARSE_NOBLANKS | XML_PARSE_NODICT);
     if (!doc || !xmlDocGetRootElement(doc)) {
         const xmlError *error = xmlCtxtGetLastError(ctx);
         CLEANUP(freep)
