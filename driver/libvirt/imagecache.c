@@ -339,7 +339,7 @@ static struct err *make_image(const struct job *j)
     const struct conf *conf = j->env->conf;
     CLEANUP(glance_image_fini) struct glance_image image = {0};
     int64_t start_ms = clock_ms(), disk_size;
-    const char *format;
+    const char *format = NULL;
 
     if (conf->glance.verify_glance_signatures) {
         return unacceptable(j->image_ref, "signatures of images cannot be verified yet");
