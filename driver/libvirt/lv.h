@@ -148,7 +148,14 @@ struct err *lv_job_stats(struct lv_domain *, struct lv_job *ret) MUST_CHECK;
 /* Of the job that ended last. */
 struct err *lv_job_completed_stats(struct lv_domain *, struct lv_job *ret) MUST_CHECK;
 
-/* ---- Events: callbacks run on lv-events and only submit work ---- */
+/* ---- Events: callbacks run on lv-events and only submit work ----
+ *
+ * What a live migration gives (libvirt 9.0, QEMU 7.2): on the source MIGRATION_ITERATION for each
+ * pass, SUSPENDED MIGRATED when QEMU stops the guest (also for lv_domain_suspend during a
+ * migration, and not for a guest that is paused already), SUSPENDED POSTCOPY after it if post-copy
+ * begins, STOPPED MIGRATED some 0.3 s later when the guest has left, JOB_COMPLETED; no UNDEFINED.
+ * On the destination STARTED, DEFINED, RESUMED MIGRATED; neither SUSPENDED MIGRATED nor
+ * JOB_COMPLETED. */
 enum lv_event_type {
     LV_EVENT_STARTED,
     LV_EVENT_SUSPENDED,

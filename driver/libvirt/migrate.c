@@ -31,6 +31,7 @@ struct migrate_job {
     struct migwatch watch;
     enum migwatch_action pending; /* POSTCOPY or PAUSE that is due; tried until it works. */
     struct lv_job sample;         /* The last one. */
+    struct lv_job running;        /* The last one while libvirt's job ran. */
 
     struct mutex m;
     struct cond changed;
@@ -340,8 +341,11 @@ static void take_sample(struct migrate_job *j)
     while ((action = migwatch_step(&j->watch, &j->sample, clock_ms())) != MIGWATCH_NONE) {
         take_action(j, action);
     }
-    if (j->sample.type == LV_JOB_UNBOUNDED && j->hooks.on_sample) {
-        j->hooks.on_sample(&j->sample, j->hooks.arg);
+    if (j->sample.type == LV_JOB_UNBOUNDED) {
+        j->running = j->sample;
+        if (j->hooks.on_sample) {
+            j->hooks.on_sample(&j->sample, j->hooks.arg);
+        }
     }
 }
 
@@ -491,7 +495,7 @@ static void collect_stats(struct migrate_job *j, struct migrate_result *ret)
     ret->stats = j->stats;
     mutex_unlock(&j->m);
     if (!has_stats) {
-        ret->stats = j->sample;
+        ret->stats = j->running;
     }
 }
 

@@ -490,13 +490,12 @@ static void complete(struct job *j, int64_t stopped_ms)
     set_state(j->dest_dir, j->uuid, j->was_paused ? "paused 1" : "running 2");
     lv_fake_write(j->dest_dir, xml_name, j->dest_xml);
     tell(j->dest_dir, j->uuid, "STARTED NONE");
-    tell(j->dest_dir, j->uuid, j->was_paused ? "SUSPENDED OTHER" : "RESUMED MIGRATED");
     tell(j->dest_dir, j->uuid, "DEFINED NONE");
+    tell(j->dest_dir, j->uuid, j->was_paused ? "SUSPENDED OTHER" : "RESUMED MIGRATED");
     drop(j->dir, "domains", j->uuid, ".xml");
     drop(j->dir, "domains", j->uuid, ".state");
     tell(j->dir, j->uuid, "STOPPED MIGRATED");
     append(j->dir, "events", done);
-    tell(j->dir, j->uuid, "UNDEFINED NONE");
     end_job(j, "ok");
 }
 
