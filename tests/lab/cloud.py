@@ -23,6 +23,12 @@ FINAL = ('completed', 'error', 'failed', 'cancelled')
 URLS = {'compute': f'http://{CTL}:8774/v2.1', 'network': f'http://{CTL}:9696/v2.0',
         'placement': f'http://{CTL}:8778', 'image': f'http://{CTL}:9292/v2'}
 
+OS_ENV = {'OS_AUTH_URL': f'http://{CTL}:5000/v3', 'OS_USERNAME': 'admin', 'OS_PASSWORD': PASSWORD,
+          'OS_PROJECT_NAME': 'admin', 'OS_USER_DOMAIN_NAME': 'Default',
+          'OS_PROJECT_DOMAIN_NAME': 'Default', 'OS_IDENTITY_API_VERSION': '3',
+          'OS_REGION_NAME': 'RegionOne', 'PYTHONWARNINGS': 'ignore', 'NO_PROXY': '*',
+          'no_proxy': '*'}
+
 http = requests.Session()
 http.trust_env = False
 

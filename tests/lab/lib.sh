@@ -150,6 +150,23 @@ rabbit() {
         /usr/lib/rabbitmq/bin/rabbitmqctl -q "$@"
 }
 
+# hugepages N: adds N (or takes -N) to the machine's pool, which other labs share; prints how many
+hugepages() {
+    (
+        pool=/proc/sys/vm/nr_hugepages
+        exec 8>/run/novashim-lab.hugepages.lock
+        flock 8
+        had=$(cat $pool)
+        want=$((had + $1 > 0 ? had + $1 : 0))
+        echo $want >$pool
+        [ "$(cat $pool)" -ge $want ] || {
+            echo "$had" >$pool
+            die "the kernel does not have $1 free hugepages"
+        }
+        echo $((want - had))
+    )
+}
+
 # --- simulated hosts
 host_number() { # host-a .. host-i: 1 .. 9
     case $1 in host-[a-i]) ;; *) die "a host is called host-a .. host-i, not $1" ;; esac
