@@ -216,8 +216,10 @@ def bare():
             cloud.virsh(h, 'destroy', BARE, check=False)
             cloud.virsh(h, 'undefine', BARE, check=False)
             cloud.in_host(h, 'ovs-vsctl', '--if-exists', 'del-port', 'br-int', BARE, check=False)
-        for path in (disk, xml):
-            os.unlink(path)
+            cloud.in_host(h, 'rm', '-f', '/run/vhost/bench-bare', check=False)
+        for path in (disk, xml, f'{cloud.VAR}/bench-bare.log'):
+            if os.path.exists(path):
+                os.unlink(path)
     return taken
 
 
