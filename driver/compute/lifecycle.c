@@ -10,6 +10,7 @@
 
 /* A stop is looked at after this long: a reboot stops and starts (Nova: 15 s). */
 #define STOPPED_DELAY_MS 15000
+#define RECONNECT_MS     2000
 
 int64_t lifecycle_power_state_of(enum lv_state state)
 {
@@ -152,6 +153,28 @@ static void begin_delay(void *arg)
     }
 }
 
+/* A connection that is only listened on is opened again by a call: without one no event would ever
+ * come again. */
+static void reconnect_task(void *arg)
+{
+    struct node *node = arg;
+    CLEANUP(freep) char *name = NULL;
+    struct err *e;
+
+    while ((e = lv_hostname(node->lv_events, &name))) {
+        log_warning(LOG_LIBVIRT, "listening to libvirt: %s, retrying in 2 s", err_message(e));
+        err_free(e);
+        if (cancel_sleep(node->stopping, RECONNECT_MS)) {
+            return;
+        }
+    }
+    log_info(LOG_LIBVIRT, "libvirt is back");
+    CLEANUP(rctx_freep) struct rctx *ctx = rctx_new_admin();
+
+    /* What guests did meanwhile was not heard. */
+    err_ignore(lifecycle_sync_all(node, ctx), "looking at every guest's power state");
+}
+
 /* What an event means for a server's power state. */
 enum follow { FOLLOW_NOT, FOLLOW_NOW, FOLLOW_LATER };
 
@@ -190,6 +213,9 @@ void lifecycle_event(const struct lv_event *event, void *arg)
 
     if (event->type == LV_EVENT_DISCONNECTED) {
         log_error(LOG_LIBVIRT, "the connection to libvirt is lost, connecting again");
+        task_submit(node->tasks, LANE_WORK, "libvirt", "listen to libvirt", reconnect_task, NULL,
+                    node);
+        return;
     }
     if (mv) {
         move_event(mv, event);

@@ -327,6 +327,11 @@ static void rollback(struct live *lm, const char *status)
     CLEANUP(err_freep) struct err *e = NULL;
 
     move_set_rollback(lm->move);
+    if (move_once_was_run(lm->move)) {
+        /* The guest seemed to have gone already: its ports come back first of all (P6). */
+        err_ignore(network_activate(node, &lm->source_vifs, node->host),
+                   "switching the ports back here");
+    }
     /* Conductor may have rewritten the requests for the destination. */
     e = pci_requests_by_instance(node->conductor, lm->ctx, instance_uuid(lm->inst), &requests);
     if (e) {
@@ -634,7 +639,7 @@ static void log_failure(struct live *lm, const char *what, const struct err *e)
 {
     CLEANUP(freep) char *text = err_text(e);
 
-    log_error(LOG_MIGRATE, "%s to %s: %s, rolling back", what, move_dest(lm->move), text);
+    log_error(LOG_MIGRATE, "%s to %s: %s", what, move_dest(lm->move), text);
 }
 
 static void finish(struct live *lm, const struct conf *conf, const struct guest_info *guest)
@@ -646,6 +651,12 @@ static void finish(struct live *lm, const struct conf *conf, const struct guest_
         log_failure(lm, "starting the migration", e);
         err_free(e);
         rollback(lm, "failed");
+    } else if (result.end == MIGRATE_FAILED && err_is(result.err, ERR_HYPERVISOR_UNAVAILABLE)) {
+        /* Nobody knows where the guest is: undoing could take a running one's network away.  The
+         * next start looks again. */
+        log_failure(lm, "losing libvirt during the migration (leaving all as it is)", result.err);
+        err_ignore(live_save_migration(lm->node, lm->ctx, lm->migration, "error"),
+                   "noting the failure");
     } else if (result.end == MIGRATE_COMPLETED) {
         post(lm, conf, &result);
     } else {

@@ -364,3 +364,15 @@ bool move_once(struct move *mv, move_once_fn fn, void *arg)
     mutex_unlock(&mv->m);
     return is_done;
 }
+
+bool move_once_was_run(struct move *mv)
+{
+    mutex_lock(&mv->m);
+    while (mv->once == ONCE_RUNS) {
+        cond_wait_until(&mv->cond, &mv->m, INT64_MAX);
+    }
+    bool was_run = mv->once != ONCE_NOT_YET;
+
+    mutex_unlock(&mv->m);
+    return was_run;
+}

@@ -84,3 +84,5 @@ struct err *move_force_complete(struct move *) MUST_CHECK;
  * it to end; all get 'true' if it succeeded.  (Activating the destination's bindings.) */
 typedef struct err *(*move_once_fn)(void *arg);
 bool move_once(struct move *, move_once_fn, void *arg);
+/* Whether that was ever begun; waits for one that runs to end. */
+bool move_once_was_run(struct move *);
