@@ -246,8 +246,9 @@ static void interfaces_are_told_apart_by_their_mac(void **state)
                                                             HYBRID) ", " VIF("1",
                                                                              TAP("1")
                                                                                  DELEGATED) ","
-                                                                                            " " VIF("2",
-                                                                                                    TAP("2") ", \"details\": {\"bridge_name\": \"br-new\"}") "]",
+                                                                                            " " VIF(
+                                                                                                "2",
+                                                                                                TAP("2") ", \"details\": {\"bridge_name\": \"br-new\"}") "]",
         "-<source bridge=\"br-old\"/>\n"
         "+<source bridge=\"br-new\"/>\n"
         "-<source type=\"unix\" path=\"/run/vpp/sock-3\" mode=\"client\"/>\n"
@@ -480,8 +481,7 @@ static void a_guest_cpu_without_a_place_is_an_error(void **state)
 {
     CLEANUP(freep) char *in = read_golden("vhostuser_pinned", "in");
     CLEANUP(jv_putp)
-    struct json_object *cpus = json("{\"0\": []}"),
-                       *bad = json("{\"0\": [\"x\"]}");
+    struct json_object *cpus = json("{\"0\": []}"), *bad = json("{\"0\": [\"x\"]}");
     CLEANUP(jv_putp) struct json_object *cells = json("{}"), *no_node = json("{\"0\": []}");
     CLEANUP(cpuset_fini) struct cpuset none = {0};
     struct guest_numa numa = {.cpu_pins = cpus, .cell_pins = cells, .emulator_pins = &none};
