@@ -29,10 +29,10 @@ static int64_t clamp(int64_t amount)
 #define TEXT(class, o, field)  (class##_has_##field(o) ? class##_##field(o) : NULL)
 #define COUNT(class, o, field) (class##_has_##field(o) ? class##_n_##field(o) : 0)
 
-/* What is short, or NULL if nothing is. */
+/* What is short, or NULL if nothing is.  Where more is used than there may be, less than 0 is free
+ * and even wanting none is too much, as in Nova. */
 MUST_CHECK static char *lack(const char *what, int64_t wanted, int64_t is_free)
 {
-    is_free = MAX(is_free, 0);
     if (wanted <= is_free) {
         return NULL;
     }
@@ -286,7 +286,8 @@ MUST_CHECK static char *pick_pins(const struct numa_cell *host,
                 (int64_t)found);
 }
 
-/* A CPU for the emulator's threads.  With isolate it takes its whole core. */
+/* A CPU for the emulator's threads.  With isolate it takes its whole core, so it needs a free one;
+ * Nova also chooses half-used cores, and then fails with CPUPinningInvalid when it counts them. */
 static bool pick_emulator_cpu(const struct cores *c, const struct cpuset *pinned, bool is_isolated,
                               unsigned *ret)
 {

@@ -379,6 +379,19 @@ static void a_mixed_server_pins_only_its_dedicated_cpus(void **state)
                   "short of CPUs by 1 (wanted 5, free 4)");
 }
 
+static void a_cell_over_its_limit_takes_not_even_a_server_without_shared_cpus(void **state)
+{
+    struct guest g = {.n_cells = 1, .n_pinned = 1, .memory_mib = 64, .policy = "mixed"};
+    HOST(.n_cells = 1, .n_cpus = 8, .n_threads = 1, .memory_mib = 4096, .is_split = true);
+    CLEANUP(numa_topology_limits_freep) struct numa_topology_limits *limits = make_limits(1, 1);
+
+    (void)state;
+    numa_cell_set_cpu_usage(numa_topology_cells_at(host, 0), 6);
+    check_refused_within(host, &g, limits,
+                         "the server fits no NUMA cell of the host; cell 0 on host cell 0: "
+                         "short of shared CPUs by 2 (wanted 0, free -2)");
+}
+
 static void a_mixed_cell_without_dedicated_cpus_is_refused(void **state)
 {
     struct guest g = {.n_cells = 1, .n_shared = 1, .memory_mib = 64, .policy = "mixed"};
@@ -757,6 +770,7 @@ int main(void)
         cmocka_unit_test(shared_emulator_threads_take_no_cpu),
         cmocka_unit_test(an_isolated_core_is_not_shared_with_the_emulator),
         cmocka_unit_test(a_mixed_server_pins_only_its_dedicated_cpus),
+        cmocka_unit_test(a_cell_over_its_limit_takes_not_even_a_server_without_shared_cpus),
         cmocka_unit_test(a_mixed_cell_without_dedicated_cpus_is_refused),
         cmocka_unit_test(one_page_too_few_is_refused_with_numbers),
         cmocka_unit_test(a_page_size_that_the_host_lacks_is_named),
