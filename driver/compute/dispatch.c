@@ -268,10 +268,7 @@ static void submit(struct node *node, struct rpc_request *req)
         return;
     }
     const struct compute_verb *verb = compute_verb(job->call.method);
-    struct instance *inst = compute_call_instance(&job->call);
-    const char *key = verb->order == COMPUTE_BY_INSTANCE && inst && instance_has_uuid(inst)
-                          ? instance_uuid(inst)
-                          : NULL;
+    CLEANUP(freep) char *key = compute_call_strand(&job->call);
 
     job->node = node;
     job->req = req;
