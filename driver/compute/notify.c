@@ -54,8 +54,8 @@ static void emit(struct node *node, const struct rctx *ctx, bool is_versioned, c
 {
     struct notifier *n = node->notifier;
     const struct strv *topics = is_versioned ? &n->versioned_topics : &n->legacy_topics;
-    CLEANUP(freep) char *publisher =
-        str_printf("%s%s", is_versioned ? "nova-compute:" : "compute.", node->host);
+    CLEANUP(freep)
+    char *publisher = str_printf("%s%s", is_versioned ? "nova-compute:" : "compute.", node->host);
     CLEANUP(jv_putp) struct json_object *owned = payload;
 
     if (n->logs) {
@@ -102,8 +102,8 @@ static struct json_object *legacy_payload(struct json_object *inst, struct json_
 {
     struct json_object *o = json_object_new_object();
 
-#define OF_INSTANCE inst
-#define OF_FLAVOR   flavor
+#define OF_INSTANCE                   inst
+#define OF_FLAVOR                     flavor
 #define LEGACY(field, object, source) copy_member(o, #field, OF_##object, #source);
 #define VERSIONED(field, source)
 #define FLAVOR(field)
@@ -122,9 +122,9 @@ static const char *power_name(int64_t power)
     static const struct {
         int64_t power;
         const char *name;
-    } names[] = {{POWER_NOSTATE, "pending"},    {POWER_RUNNING, "running"},
-                 {POWER_PAUSED, "paused"},      {POWER_SHUTDOWN, "shutdown"},
-                 {POWER_CRASHED, "crashed"},    {POWER_SUSPENDED, "suspended"}};
+    } names[] = {{POWER_NOSTATE, "pending"}, {POWER_RUNNING, "running"},
+                 {POWER_PAUSED, "paused"},   {POWER_SHUTDOWN, "shutdown"},
+                 {POWER_CRASHED, "crashed"}, {POWER_SUSPENDED, "suspended"}};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (names[i].power == power) {
@@ -164,8 +164,7 @@ static struct json_object *ip_payloads(struct json_object *inst)
             struct json_object *ips = jv_get(json_object_array_get_idx(subnets, s), "ips");
 
             for (size_t k = 0; ips && k < json_object_array_length(ips); k++) {
-                json_object_array_add(list,
-                                      ip_payload(vif, json_object_array_get_idx(ips, k)));
+                json_object_array_add(list, ip_payload(vif, json_object_array_get_idx(ips, k)));
             }
         }
     }
@@ -235,14 +234,14 @@ void notify_instance(struct node *node, const struct rctx *ctx, struct instance 
     struct json_object *flavor = data_of(jv_get(data, "flavor"));
 
     if (n->is_legacy) {
-        CLEANUP(freep) char *type =
-            str_printf("compute.instance.%s.%s", names[action].legacy, phases[phase]);
+        CLEANUP(freep)
+        char *type = str_printf("compute.instance.%s.%s", names[action].legacy, phases[phase]);
 
         emit(node, ctx, /* is_versioned= */ false, priority, type, legacy_payload(data, flavor));
     }
     if (n->is_versioned) {
-        CLEANUP(freep) char *type =
-            str_printf("instance.%s.%s", names[action].versioned, phases[phase]);
+        CLEANUP(freep)
+        char *type = str_printf("instance.%s.%s", names[action].versioned, phases[phase]);
 
         emit(node, ctx, /* is_versioned= */ true, priority, type,
              versioned_payload(ctx, data, flavor));
