@@ -95,7 +95,7 @@ def rest():
 
 @suite(8)
 def libvirt():
-    return script('libvirt/run', path('build/asan/tests/libvirt/lv_drive'), path('build/asan/tests/libvirt/guest-dirt'))
+    return script('libvirt/run', path('build/asan/tests/libvirt/lv_drive'), *(path(f'build/asan/tests/libvirt/guest-{g}.elf') for g in ('dirty', 'idle')))
 
 
 @suite(8)
