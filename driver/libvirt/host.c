@@ -392,6 +392,22 @@ void host_facts_fini(struct host_facts *f)
     *f = (struct host_facts){0};
 }
 
+/* Inventories and traits that an operator adds by file: we would take them for outdated ones of
+ * ours and remove them. */
+static void check_provider_config(const char *dir, struct strbuf *b)
+{
+    CLEANUP(strv_fini) struct strv names = {0};
+    CLEANUP(err_freep)
+    struct err *e = str_is_empty(dir) ? NULL : fs_list(&fs_real, dir, &names);
+
+    for (size_t i = 0; !e && i < names.n; i++) {
+        if (str_ends(names.items[i], ".yaml")) {
+            strbuf_addf(b, "provider configuration cannot be had here: %s/%s\n", dir,
+                        names.items[i]);
+        }
+    }
+}
+
 /* Everything that is wrong, a line each; "" if nothing is. */
 static struct err *problems(struct lv_conn *conn, const struct conf *conf, struct strbuf *b)
 {
@@ -419,6 +435,7 @@ static struct err *problems(struct lv_conn *conn, const struct conf *conf, struc
     if (str_eq(images, "lvm") && str_is_empty(conf->libvirt.images_volume_group)) {
         strbuf_add(b, "[libvirt]images_type lvm needs images_volume_group\n");
     }
+    check_provider_config(conf->compute.provider_config_location, b);
     return NULL;
 }
 

@@ -466,6 +466,25 @@ static void the_check_tells_everything_that_is_wrong(void **state)
     assert_non_null(strstr(err_message(e), "force_raw_images"));
 }
 
+static void a_site_with_provider_configuration_is_told(void **state)
+{
+    struct conf conf = conf_of_lab();
+    char dir[] = "/tmp/test_host.XXXXXX";
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    conf.compute.provider_config_location = dir;
+    assert_null(host_check(NULL, &conf));
+    CLEANUP(freep) char *file = str_printf("%s/a.yaml", dir);
+
+    assert_null(fs_write_atomic(&fs_real, file, "", 0, 0600));
+    CLEANUP(err_freep) struct err *e = host_check(NULL, &conf);
+
+    assert_true(err_is(e, ERR_CONFIG));
+    assert_non_null(strstr(err_message(e), "a.yaml"));
+    assert_null(fs_remove_all(&fs_real, dir));
+}
+
 static void uptime_reads_like_the_program(void **state)
 {
     CLEANUP(freep) char *text = NULL;
@@ -498,6 +517,7 @@ int main(void)
         T(a_servers_cpu_keeps_its_policies),
         T(cpu_info_that_is_no_json_is_an_error),
         T(the_check_tells_everything_that_is_wrong),
+        T(a_site_with_provider_configuration_is_told),
         T(uptime_reads_like_the_program),
     };
 
