@@ -63,6 +63,25 @@ struct err *incoming_read(struct node *node, const char *instance_uuid, bool *re
     return jv_finish(&r);
 }
 
+/* Where a server came from, as its file says; NULL if it does not. */
+static char *read_source(struct node *node, const char *uuid)
+{
+    CLEANUP(freep) char *path = file_path(node, uuid);
+    CLEANUP(freep) char *text = NULL;
+    CLEANUP(jv_putp) struct json_object *o = NULL;
+    size_t len;
+    struct err *e = fs_read(&fs_real, path, &text, &len);
+
+    if (!e) {
+        e = jv_parse(text, len, &o);
+    }
+    if (e) {
+        err_ignore(e, "reading where a server came from");
+        return NULL;
+    }
+    return str_dup(json_object_get_string(jv_get(o, "source")));
+}
+
 /* Whether a live migration of this server to this host is still under way. */
 static struct err *is_coming(struct node *node, const struct rctx *ctx, const char *uuid, bool *ret)
 {
@@ -104,6 +123,13 @@ static struct err *settle(struct node *node, const struct rctx *ctx, const char 
     }
     TRY(e);
     if (str_eq(instance_host(inst), node->host)) {
+        /* It came, and we did not see the end of it. */
+        CLEANUP(freep) char *source = read_source(node, uuid);
+
+        log_info(LOG_MIGRATE, "server %s has come here while we were away", uuid);
+        err_ignore(network_arrive(node, ctx, inst, source ? source : node->host),
+                   "taking its ports over");
+        err_ignore(network_clear_migrating_to(node, inst), "taking the note out of its ports");
         incoming_end(node, uuid);
         return NULL;
     }

@@ -251,6 +251,17 @@ static void announce(struct node *node, const struct conf *conf, const char *uui
     }
 }
 
+static bool is_recorded_here(struct node *node, const struct rctx *ctx, struct instance *inst)
+{
+    static const char *const no_attrs[] = {NULL};
+    CLEANUP(instance_freep) struct instance *now = NULL;
+    struct err *e = instance_get(node->conductor, ctx, instance_uuid(inst), no_attrs, &now);
+    bool is_here = !e && str_eq(instance_host(now), node->host);
+
+    err_ignore(e, "looking where the server is recorded");
+    return is_here;
+}
+
 struct err *
 compute_post_live_migration_at_destination(struct node *node, const struct rctx *ctx,
                                            struct args_post_live_migration_at_destination *a,
@@ -271,7 +282,13 @@ compute_post_live_migration_at_destination(struct node *node, const struct rctx 
         err_ignore(power, "looking for the domain");
     }
     /* The guest runs here: the record must say so whatever else fails (P5). */
-    TRY_CTX(take_over(node, ctx, inst, power_state), "taking over %s", instance_uuid(inst));
+    struct err *taken = take_over(node, ctx, inst, power_state);
+
+    if (err_is(taken, ERR_UNEXPECTED_TASK_STATE) && is_recorded_here(node, ctx, inst)) {
+        /* We came back after the source had given up on us and written the record itself. */
+        taken = err_free(taken);
+    }
+    TRY_CTX(taken, "taking over %s", instance_uuid(inst));
     incoming_end(node, instance_uuid(inst));
     tracker_instance_changed(node->tracker, inst, /* is_here= */ true);
     err_ignore(network_arrive(node, ctx, inst, source), "taking the ports over");

@@ -571,6 +571,7 @@ static void write_record_for(struct live *lm, struct err *why)
     instance_set_task_state(lm->inst, NULL);
     instance_set_progress(lm->inst, 0);
     err_ignore(live_save_instance(node, lm->ctx, lm->inst, NULL), "saving where the server is");
+    err_ignore(network_teardown_on_host(node, lm->inst, node->host), "removing our bindings");
 }
 
 static void audit_task(void *arg)

@@ -26,6 +26,8 @@ static struct {
     bool is_away;       /* Conductor does not answer. */
     int n_cleaned;
     bool destroyed_disks;
+    unsigned n_arrived;
+    char source[16];
 } world;
 
 const struct conf *conf_get(struct conf_holder *holder)
@@ -80,6 +82,24 @@ struct err *network_cached_vifs(struct instance *inst, struct vif_list *ret)
 {
     (void)inst;
     *ret = (struct vif_list){0};
+    return NULL;
+}
+
+struct err *network_arrive(struct node *node, const struct rctx *ctx, struct instance *inst,
+                           const char *source)
+{
+    (void)node;
+    (void)ctx;
+    assert_string_equal(instance_uuid(inst), UUID);
+    world.n_arrived++;
+    strncpy(world.source, source, sizeof(world.source) - 1);
+    return NULL;
+}
+
+struct err *network_clear_migrating_to(struct node *node, struct instance *inst)
+{
+    (void)node;
+    (void)inst;
     return NULL;
 }
 
@@ -146,12 +166,14 @@ static void a_note_is_kept_until_the_end(void **state)
     incoming_end(*state, UUID);
 }
 
-static void a_server_that_is_ours_by_now_needs_nothing(void **state)
+static void a_server_that_is_ours_by_now_only_lacks_its_ports(void **state)
 {
     world.host = "here";
     begin_and_settle(*state, true);
     assert_false(is_noted(*state));
     assert_int_equal(world.n_cleaned, 0);
+    assert_int_equal(world.n_arrived, 1);
+    assert_string_equal(world.source, "there");
 }
 
 static void a_move_that_goes_on_is_left_alone(void **state)
@@ -237,7 +259,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_note_is_kept_until_the_end),
-        TEST(a_server_that_is_ours_by_now_needs_nothing),
+        TEST(a_server_that_is_ours_by_now_only_lacks_its_ports),
         TEST(a_move_that_goes_on_is_left_alone),
         TEST(what_a_failed_move_left_is_removed),
         TEST(a_shared_directory_is_not_ours_to_remove),
