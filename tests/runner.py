@@ -103,7 +103,7 @@ def daemon():
     return script('daemon/run')
 
 
-@suite(120 if FULL else 28)
+@suite(120 if FULL else 45)
 def lab():
     return script('lab/suite', *(['--full'] if FULL else []))
 
