@@ -44,8 +44,16 @@ def pid(host):
     return cloud.pid_of(f'{host}/compute')
 
 
+def runs(host):
+    """Which of the two really runs on a host."""
+    with open(f'/proc/{pid(host)}/cmdline') as f:
+        return 'debian' if 'nova-compute' in f.read().split('--')[0] else 'novashim'
+
+
 def run_kind(host, kind):
     cloud.script('compute', host, 'restart', kind)
+    if runs(host) != kind:
+        raise cloud.Failed(f'{host} runs {runs(host)}, not {kind}')
 
 
 # --- parts: each returns {measurement: {who: value or list of values}}
@@ -65,6 +73,8 @@ def start():
 
 def both():
     """One service on each host, settled."""
+    if all(pid(h) and runs(h) == k for k, h in ON.items()):
+        return
     for kind in KINDS:
         run_kind(ON[kind], kind)
     time.sleep(times(75, 15))  # beyond the first periodic jobs
@@ -84,8 +94,7 @@ def idle():
 
 
 def rpc():
-    if not (pid(ON['debian']) and pid(ON['novashim'])):
-        both()
+    both()
     echo = measure.Echo(ECHO)
     servers = {**ON, 'echo': echo.NAME}
     found = {}
