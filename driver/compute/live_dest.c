@@ -262,6 +262,19 @@ static bool is_recorded_here(struct node *node, const struct rctx *ctx, struct i
     return is_here;
 }
 
+/* Neutron's agent deletes the port of a binding that was deactivated here a while ago, even if the
+ * server is on its way back and we have plugged it anew: a port that is right is not touched. */
+static struct err *plug_again(struct node *node, struct instance *inst)
+{
+    CLEANUP(vif_list_fini) struct vif_list vifs = {0};
+
+    TRY(network_cached_vifs(inst, &vifs));
+    for (size_t i = 0; i < vifs.n; i++) {
+        TRY(vif_plug(&node->vif, &vifs.items[i], instance_uuid(inst)));
+    }
+    return NULL;
+}
+
 struct err *
 compute_post_live_migration_at_destination(struct node *node, const struct rctx *ctx,
                                            struct args_post_live_migration_at_destination *a,
@@ -292,6 +305,7 @@ compute_post_live_migration_at_destination(struct node *node, const struct rctx 
     incoming_end(node, instance_uuid(inst));
     tracker_instance_changed(node->tracker, inst, /* is_here= */ true);
     err_ignore(network_arrive(node, ctx, inst, source), "taking the ports over");
+    err_ignore(plug_again(node, inst), "looking after the ports");
     submit_note(node, ctx, inst, note_arrived);
     notify_instance(node, ctx, inst, NOTIFY_LIVE_POST_DEST, NOTIFY_END);
     notify_scheduler_update(node, ctx, inst);
