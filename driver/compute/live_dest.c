@@ -379,13 +379,13 @@ struct err *compute_rollback_live_migration_at_destination(
     CLEANUP(err_freep)
     struct err *note = incoming_read(node, instance_uuid(a->instance), &owns_dir);
 
-    if (note && !is_shared_path) {
-        owns_dir = a->destroy_disks; /* No note of ours: the source knows. */
+    if (note) {
+        owns_dir = a->destroy_disks && !is_shared_path; /* No note of ours: the source knows. */
     }
     notify_instance(node, ctx, a->instance, NOTIFY_LIVE_ROLLBACK_DEST, NOTIFY_START);
     TRY(network_cached_vifs(a->instance, &cached));
     TRY(network_dest_vifs(md, &cached, &vifs));
-    live_clean_destination(node, ctx, a->instance, &vifs, owns_dir && !is_shared_path);
+    live_clean_destination(node, ctx, a->instance, &vifs, owns_dir);
     notify_instance(node, ctx, a->instance, NOTIFY_LIVE_ROLLBACK_DEST, NOTIFY_END);
     log_info(LOG_MIGRATE, "the move from %s is undone here", instance_host(a->instance));
     return NULL;

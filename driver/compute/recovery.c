@@ -76,6 +76,21 @@ static struct err *find_move(struct node *node, const struct rctx *ctx, const ch
     return NULL;
 }
 
+/* A destination of ours knows by its own note what it made; one of Nova's is told nothing that
+ * could make it remove disks that we may share. */
+static struct err *undo_there(struct node *node, const struct rctx *ctx, struct instance *inst,
+                              struct migration *m)
+{
+    CLEANUP(libvirt_live_migrate_data_freep)
+    struct libvirt_live_migrate_data *md = libvirt_live_migrate_data_new();
+
+    libvirt_live_migrate_data_set_is_shared_instance_path(md, true);
+    libvirt_live_migrate_data_set_is_shared_block_storage(md, true);
+    libvirt_live_migrate_data_set_migration(md, migration_dup(m));
+    return peer_rollback_at_destination(node, ctx, migration_dest_compute(m), inst,
+                                        /* destroy_disks= */ false, md);
+}
+
 /* The guest is still here: libvirt's job ends with us, the server stays. */
 static struct err *stay(struct node *node, const struct rctx *ctx, struct instance *inst,
                         struct lv_domain *domain, struct migration *m)
@@ -89,6 +104,7 @@ static struct err *stay(struct node *node, const struct rctx *ctx, struct instan
                    "giving the server its allocations back");
         err_ignore(network_teardown_on_host(node, inst, migration_dest_compute(m)),
                    "removing the destination's bindings");
+        err_ignore(undo_there(node, ctx, inst, m), "asking the destination to undo the move");
         err_ignore(peer_drop_move_claim(node, ctx, migration_dest_compute(m), inst),
                    "asking the destination to drop its claim");
         TRY(live_save_migration(node, ctx, m, "error"));
