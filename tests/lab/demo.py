@@ -157,9 +157,9 @@ def picture():
 def table(columns):
     """Pictures side by side."""
     width = {t: max(len(t), *(min(len(v), 34) for v in p.values())) for t, p in columns.items()}
-    note('  '.join(['%-17s' % ''] + [bold(t.ljust(width[t])) for t in columns]))
+    note('  '.join(['%-17s' % ''] + [bold(t.ljust(width[t])) for t in columns]).rstrip())
     for row in next(iter(columns.values())):
-        note('  '.join(['%-17s' % row] + [p[row].ljust(width[t]) for t, p in columns.items()]))
+        note('  '.join(['%-17s' % row] + [p[row].ljust(width[t]) for t, p in columns.items()]).rstrip())
 
 
 # --- a move
