@@ -109,7 +109,11 @@ start "$2/compute" bash -c 'echo $EPOCHREALTIME >"$1"; shift; exec "$@"' - "$4" 
         os.unlink(stamp)
     subprocess.run(['bash', '-c', script, '-', LAB, host, kind, stamp], check=True,
                    stdin=subprocess.DEVNULL)
-    cloud.until(10, 'the exec', lambda: os.path.exists(stamp) and os.path.getsize(stamp) > 5)
+    end = time.time() + 10
+    while not (os.path.exists(stamp) and os.path.getsize(stamp) > 5):
+        if time.time() > end:
+            raise cloud.Failed(f'{host}: {kind} was not executed')
+        time.sleep(.001)
     with open(stamp) as f:
         return float(f.read())
 
