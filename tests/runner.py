@@ -15,6 +15,7 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(TOP, 'build', 'test-logs')
 TAP = re.compile(r'^(ok|not ok)\b(.*)$')
+NONE = re.compile(r'^1\.\.0\s+#\s*SKIP\b\s*(.*)$', re.I)  # a whole program that cannot run here
 SKIP = re.compile(r'#\s*SKIP\b\s*(.*)', re.I)
 FULL = '--full' in sys.argv
 
@@ -114,6 +115,10 @@ class Count:
         self.bad, self.skips = [], []
 
     def line(self, text):
+        none = NONE.match(text)
+        if none:
+            self.skipped += 1
+            self.skips.append(f'all of it: {none.group(1)}')
         m = TAP.match(text)
         if not m:
             return
