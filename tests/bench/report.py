@@ -95,8 +95,10 @@ TEXT = '''# Benchmarks
 
 Written by `tests/bench/run`; do not edit. Debian's nova-compute and novashim with the same
 `nova.conf` (no debug log), the same broker, database and hosts of the lab (`tests/lab/README.md`),
-measured in one run, taking turns or side by side. Values are medians, of the processes with all
-that they start. Ratio: nova-compute's value by novashim's, so above 1 novashim needs less.
+taking turns or side by side. Each table is of one run; when, of which commit and how busy the machine
+was is said below. A load above the number of cores means that other work ran: values are then too
+high, and only the ratios tell something. Values are medians, of the processes with all that they
+start. Ratio: nova-compute's value by novashim's, so above 1 novashim needs less.
 
 {tables}
 ## What the rows mean
