@@ -18,6 +18,7 @@
 #include "rpc/rest/placement.h"
 #include "vif/plug.h"
 
+struct lvwatch;
 struct tracker;
 struct events;
 struct moves;
@@ -40,6 +41,7 @@ struct node {
     struct glance *glance;
     struct lv_conn *lv;        /* Control: short calls. */
     struct lv_conn *lv_events; /* Subscribed; nothing else. */
+    struct lvwatch *watch;     /* Who waits for an event of a guest. */
     struct vif_host vif;
     struct tracker *tracker;
     struct events *events; /* External events and who waits for them. */

@@ -93,12 +93,68 @@ struct err *lv_domain_resume(struct lv_domain *) MUST_CHECK;
 struct err *lv_domain_destroy(struct lv_domain *) MUST_CHECK;  /* Not running is no error. */
 struct err *lv_domain_undefine(struct lv_domain *) MUST_CHECK; /* With nvram and managed save. */
 struct err *lv_define(struct lv_conn *, const char *xml, struct lv_domain **ret) MUST_CHECK;
+/* Starts a defined domain. */
+struct err *lv_domain_start(struct lv_domain *, bool is_paused) MUST_CHECK;
+/* Asks the guest to power off (ACPI, or its agent); returns at once. */
+struct err *lv_domain_shutdown(struct lv_domain *) MUST_CHECK;
+struct err *lv_domain_inject_nmi(struct lv_domain *) MUST_CHECK;
+/* Suspend to disk (managed save), and whether there is one; the next start resumes from it. */
+struct err *lv_domain_managed_save(struct lv_domain *) MUST_CHECK;
+struct err *lv_domain_has_managed_save(struct lv_domain *, bool *ret) MUST_CHECK;
+struct err *lv_domain_remove_managed_save(struct lv_domain *) MUST_CHECK;
+/* Devices by their XML; at least one of the two places. */
+struct err *lv_domain_attach(struct lv_domain *, const char *xml, bool is_live, bool is_persistent)
+    MUST_CHECK;
+struct err *lv_domain_detach(struct lv_domain *, const char *xml, bool is_live, bool is_persistent)
+    MUST_CHECK;
+/* The three below speak with the guest's agent: ERR_LIBVIRT "VIR_ERR_AGENT_UNRESPONSIVE",
+ * "VIR_ERR_OPERATION_UNSUPPORTED", "VIR_ERR_ARGUMENT_UNSUPPORTED" without one. */
+struct err *lv_domain_set_user_password(struct lv_domain *, const char *user, const char *password)
+    MUST_CHECK;
+struct err *lv_domain_freeze(struct lv_domain *) MUST_CHECK;
+struct err *lv_domain_thaw(struct lv_domain *) MUST_CHECK;
+/* The guest's clock is set to now, after a resume. */
+struct err *lv_domain_sync_time(struct lv_domain *) MUST_CHECK;
 /* QMP, for announce-self: returns the JSON answer. */
 struct err *lv_monitor_command(struct lv_domain *, const char *json, char **ret) MUST_CHECK;
 struct lv_block_info {
     uint64_t capacity, allocation, physical;
 };
 struct err *lv_block_info(struct lv_domain *, const char *path_or_target, struct lv_block_info *ret)
+    MUST_CHECK;
+
+/* ---- Block jobs, of a domain that runs and is not persistent or whose definition was taken away
+ * for the time (libvirt refuses a copy of a persistent one without an iothread-safe target) ---- */
+/* Starts to copy a disk to a file that is there ("qcow2", "raw"; 'shallow': without what its
+ * backing file has); it goes on mirroring until the job is ended. */
+struct err *lv_block_copy(struct lv_domain *, const char *target, const char *dest,
+                          const char *format, bool is_shallow) MUST_CHECK;
+struct lv_block_job {
+    bool is_there;
+    bool is_ready; /* All is copied; only what the guest writes now is mirrored. */
+    uint64_t done, total;
+};
+struct err *lv_block_job(struct lv_domain *, const char *target, struct lv_block_job *ret)
+    MUST_CHECK;
+/* Ends the job; the guest stays on its own disk. */
+struct err *lv_block_job_abort(struct lv_domain *, const char *target) MUST_CHECK;
+
+/* ---- Diagnostics ---- */
+struct lv_interface_stats {
+    int64_t rx_bytes, rx_packets, rx_errors, rx_drop; /* -1: unknown, here and below. */
+    int64_t tx_bytes, tx_packets, tx_errors, tx_drop;
+};
+struct err *lv_interface_stats(struct lv_domain *, const char *device,
+                               struct lv_interface_stats *ret) MUST_CHECK;
+struct lv_block_stats {
+    int64_t read_requests, read_bytes, write_requests, write_bytes, errors;
+};
+struct err *lv_block_stats(struct lv_domain *, const char *target, struct lv_block_stats *ret)
+    MUST_CHECK;
+/* Nanoseconds that each virtual CPU has run; an array of the caller's. */
+struct err *lv_vcpu_times(struct lv_domain *, uint64_t **ret, size_t *ret_n) MUST_CHECK;
+/* KiB: what the guest may have, what it has. */
+struct err *lv_memory_stats(struct lv_domain *, uint64_t *ret_max_kib, uint64_t *ret_used_kib)
     MUST_CHECK;
 
 /* ---- Migration ---- */

@@ -1,0 +1,47 @@
+#include "base/step.h"
+
+#include "base/log.h"
+
+static struct err *enter(const struct step_hooks *hooks, const char *name, void *arg)
+{
+    if (hooks && cancel_is_set(hooks->cancel)) {
+        return err_msg(ERR_CANCELLED, "cancelled before step '%s'", name);
+    }
+    return hooks && hooks->on_step ? hooks->on_step(name, arg) : NULL;
+}
+
+static void undo(const struct step *steps, size_t n, void *arg)
+{
+    while (n-- > 0) {
+        if (steps[n].undo) {
+            log_debug(LOG_COMPUTE, "undoing step '%s'", steps[n].name);
+            steps[n].undo(arg);
+        }
+    }
+}
+
+struct err *step_run(const struct step *steps, size_t n, const struct step_hooks *hooks, void *arg)
+{
+    struct err *e = NULL;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        e = enter(hooks, steps[i].name, arg);
+        if (e) {
+            break; /* Not begun: nothing of it to undo. */
+        }
+        e = steps[i].run(arg);
+        if (e) {
+            e = err_context(e, "step '%s'", steps[i].name);
+            i++;
+            break;
+        }
+    }
+    if (e) {
+        undo(steps, i, arg);
+    }
+    if (hooks && hooks->on_step) {
+        err_ignore(hooks->on_step(NULL, arg), "noting the end of the steps");
+    }
+    return e;
+}

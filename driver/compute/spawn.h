@@ -1,0 +1,44 @@
+#pragma once
+
+/* From a server's records to a running guest, and back: what build, start, hard reboot, resume,
+ * rescue, rebuild and delete share.
+ *
+ * Source: nova/virt/libvirt/driver.py (spawn, _hard_reboot, _create_guest_with_network, destroy,
+ * cleanup, rescue); contract startup-and-periodics.md 5.16, vif.md 6.8.
+ *
+ * Thread-safety: from any thread; the calls for one server are ordered by its strand. */
+
+#include "base/err.h"
+#include "driver/compute/node.h"
+#include "driver/libvirt/image_meta.h"
+#include "rpc/objects/objects.h"
+#include "vif/model.h"
+
+struct spawn {
+    struct node *node;
+    const struct rctx *ctx;
+    struct instance *inst;
+    const struct image_meta *image; /* Of the server; NULL: read from the server. */
+    struct block_device_mapping_list *bdms;
+    const struct vif_list *vifs;
+    struct json_object *injected_files; /* NULL: none. */
+    const char *admin_pass;
+    const struct image_meta *rescue; /* NULL: no rescue. */
+    bool waits_for_plug;             /* Start paused, wait for neutron, resume. */
+    struct cancel *stop;             /* Ends waits and downloads; NULL: the service's. */
+};
+
+/* Directory, disks, config drive; what is there already is used. */
+struct err *spawn_make_disks(const struct spawn *) MUST_CHECK;
+/* The domain XML; the caller frees. */
+struct err *spawn_make_xml(const struct spawn *, char **ret) MUST_CHECK;
+/* Plugs, defines, starts; with waits_for_plug paused until neutron has said that every port is
+ * plugged (vif_plugging_timeout, vif_plugging_is_fatal).  After an error there is no domain and no
+ * plugged port. */
+struct err *spawn_start_guest(const struct spawn *) MUST_CHECK;
+
+/* Ends the guest and unplugs; the definition goes too. */
+struct err *spawn_destroy_guest(struct node *, const struct rctx *, struct instance *,
+                                const struct vif_list *vifs) MUST_CHECK;
+/* Destroys and makes the guest anew from the server's records, disks kept (hard reboot, start). */
+struct err *spawn_hard_reboot(const struct spawn *) MUST_CHECK;
