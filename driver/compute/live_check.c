@@ -6,6 +6,7 @@
 #include "driver/compute/live.h"
 
 #include "base/log.h"
+#include "driver/compute/group.h"
 #include "driver/compute/network.h"
 #include "driver/compute/peer.h"
 #include "driver/compute/tracker.h"
@@ -39,73 +40,20 @@ static struct err *as_pre_check(struct err *e)
     return wrapped;
 }
 
-/* ---- Server groups ---- */
-
-static struct err *members_here(struct node *node, const struct rctx *ctx, struct instance *inst,
-                                struct instance_group *group, unsigned *ret)
-{
-    CLEANUP(strv_fini) struct strv here = {0};
-    CLEANUP(migration_list_freep) struct migration_list *moves = NULL;
-
-    TRY(instance_uuids_by_host(node->conductor, ctx, node->host, &here));
-    TRY(migration_list_in_progress(node->conductor, ctx, node->host,
-                                   tracker_nodename(node->tracker),
-                                   /* with_error= */ false, &moves));
-    for (size_t i = 0; i < migration_list_n(moves); i++) {
-        const char *uuid = migration_instance_uuid(migration_list_at(moves, i));
-
-        if (!strv_has(&here, uuid)) {
-            strv_add(&here, uuid);
-        }
-    }
-    *ret = 0;
-    for (size_t i = 0; i < instance_group_n_members(group); i++) {
-        const char *uuid = instance_group_members_at(group, i);
-
-        *ret += !str_eq(uuid, instance_uuid(inst)) && strv_has(&here, uuid);
-    }
-    return NULL;
-}
-
 struct err *live_check_group(struct node *node, const struct rctx *ctx, struct instance *inst)
 {
-    CLEANUP(instance_group_freep) struct instance_group *group = NULL;
-    const struct conf *conf = conf_get(node->conf);
-    bool is_off = conf->workarounds.disable_group_policy_check_upcall;
-    unsigned n_here;
+    struct err *e = group_check(node, ctx, inst);
 
-    conf_put(conf);
-    if (is_off) {
-        return NULL;
+    if (!err_is(e, ERR_GROUP_AFFINITY_VIOLATION)) {
+        return e;
     }
-    TRY(instance_group_by_instance(node->conductor, ctx, instance_uuid(inst), &group));
-    const char *policy =
-        group && instance_group_has_policy(group) ? instance_group_policy(group) : NULL;
+    struct err *refused =
+        pre_check("Failed to validate instance group policy due to: Build of instance %s was "
+                  "re-scheduled: %s",
+                  instance_uuid(inst), err_message(e));
 
-    if (str_eq(policy, "anti-affinity")) {
-        const char *most = instance_group__rules_get(group, "max_server_per_host");
-        int64_t max = 1;
-
-        if (most && !str_to_i64(most, &max)) {
-            max = 1;
-        }
-        TRY(members_here(node, ctx, inst, group, &n_here));
-        if (n_here >= (unsigned)max) {
-            return pre_check(
-                "Failed to validate instance group policy due to: Build of instance %s was "
-                "re-scheduled: Anti-affinity instance group policy was violated.",
-                instance_uuid(inst));
-        }
-    } else if (str_eq(policy, "affinity")) {
-        TRY(members_here(node, ctx, inst, group, &n_here));
-        if (n_here == 0 && instance_group_n_members(group) > 1) {
-            return pre_check(
-                "Failed to validate instance group policy due to: Build of instance %s was "
-                "re-scheduled: Affinity instance group policy was violated.",
-                instance_uuid(inst));
-        }
-    }
-    return NULL;
+    err_free(e);
+    return refused;
 }
 
 /* ---- Destination ---- */

@@ -1,54 +1,19 @@
-#include "driver/compute/tracker.h"
+#include "driver/compute/tracker_impl.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "driver/compute/inventory.h"
 #include "driver/compute/move_usage.h"
 #include "driver/compute/node_record.h"
-#include "driver/compute/numa.h"
-#include "driver/compute/numa_info.h"
 #include "driver/compute/service.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_READS                 5
-#define MIGRATION_WITH_COMPUTE_ID 8 /* Minor version of Migration. */
+#define MAX_READS 5
 
-/* A move that was claimed here and has not arrived or ended. */
-struct claim {
-    struct usage usage;
-    char *migration_uuid;
-    int64_t migration_id;
-    bool is_recorded; /* The migration's record says so: audits can tell when it has ended. */
-    bool has_context; /* The server's record has a context of this claim. */
-};
-
-struct books {
-    struct usage *items;
-    size_t n;
-};
-
-struct tracker {
-    struct node *node;
-    struct mutex m; /* Covers all below; never held over I/O. */
-    struct cond cond;
-    bool is_auditing, has_provider;
-    uint64_t n_changes;          /* Of books and claims by others than the audit. */
-    struct compute_node *record; /* As it was saved last; NULL before the first audit. */
-    struct host_facts facts;
-    int64_t over_committed;
-    struct books books;   /* Servers and moves that records tell of. */
-    struct claim *claims; /* Those of this process that no record may tell of yet. */
-    size_t n_claims;
-    char *nodename, *node_uuid; /* NULL before the first audit. */
-    struct strv retired;        /* Former values of node_uuid. */
-    struct strv orphans;        /* Already logged. */
-    int64_t last_audit_ms, last_audit_took_ms;
-};
-
-static void books_fini(struct books *b)
+void tracker_books_fini(struct books *b)
 {
     for (size_t i = 0; i < b->n; i++) {
         usage_fini(&b->items[i]);
@@ -82,7 +47,7 @@ struct tracker *tracker_free(struct tracker *t)
         claim_fini(&t->claims[i]);
     }
     free(t->claims);
-    books_fini(&t->books);
+    tracker_books_fini(&t->books);
     host_facts_fini(&t->facts);
     compute_node_free(t->record);
     strv_fini(&t->orphans);
@@ -126,7 +91,7 @@ static void books_add(struct books *b, struct usage u)
     b->items[b->n++] = u;
 }
 
-static void books_remove(struct books *b, const char *uuid)
+void tracker_books_remove(struct books *b, const char *uuid)
 {
     for (size_t i = 0; i < b->n; i++) {
         if (str_eq(b->items[i].uuid, uuid)) {
@@ -137,7 +102,7 @@ static void books_remove(struct books *b, const char *uuid)
     }
 }
 
-static struct claim *find_claim_locked(struct tracker *t, const char *uuid)
+struct claim *tracker_find_claim_locked(struct tracker *t, const char *uuid)
 {
     for (size_t i = 0; i < t->n_claims; i++) {
         if (str_eq(t->claims[i].usage.uuid, uuid)) {
@@ -149,7 +114,7 @@ static struct claim *find_claim_locked(struct tracker *t, const char *uuid)
 
 /* Books and claims together, copied: what the host is used for right now.  A claim knows better
  * than the records of its move, which may be half written. */
-static struct books all_usage_locked(struct tracker *t)
+struct books tracker_usage_locked(struct tracker *t)
 {
     struct books all = {0};
 
@@ -157,14 +122,14 @@ static struct books all_usage_locked(struct tracker *t)
         books_add(&all, usage_dup(&t->claims[i].usage));
     }
     for (size_t i = 0; i < t->books.n; i++) {
-        if (!find_claim_locked(t, t->books.items[i].uuid)) {
+        if (!tracker_find_claim_locked(t, t->books.items[i].uuid)) {
             books_add(&all, usage_dup(&t->books.items[i]));
         }
     }
     return all;
 }
 
-static void drop_claim_locked(struct tracker *t, const char *uuid)
+void tracker_drop_claim_locked(struct tracker *t, const char *uuid)
 {
     for (size_t i = 0; i < t->n_claims; i++) {
         if (str_eq(t->claims[i].usage.uuid, uuid)) {
@@ -240,7 +205,7 @@ static struct instance *find_server(const struct records *r, const char *uuid)
 static bool is_claimed(struct tracker *t, const char *uuid)
 {
     mutex_lock(&t->m);
-    bool ret = find_claim_locked(t, uuid) != NULL;
+    bool ret = tracker_find_claim_locked(t, uuid) != NULL;
 
     mutex_unlock(&t->m);
     return ret;
@@ -329,7 +294,7 @@ static void settle_claims_locked(struct tracker *t, const struct migration_list 
         }
         if (!goes_on) {
             log_info(LOG_TRACKER, "the move of %s has ended: its claim is dropped", c->usage.uuid);
-            drop_claim_locked(t, c->usage.uuid);
+            tracker_drop_claim_locked(t, c->usage.uuid);
         }
     }
 }
@@ -343,7 +308,7 @@ static bool accept_books(struct tracker *t, uint64_t n_changes, struct records *
 
     if (is_current) {
         settle_claims_locked(t, r->moves);
-        books_fini(&t->books);
+        tracker_books_fini(&t->books);
         t->books = *books;
         *books = (struct books){0};
     }
@@ -355,7 +320,7 @@ static struct err *try_books(struct tracker *t, const struct rctx *ctx, struct s
                              bool *ret_done)
 {
     CLEANUP(records_fini) struct records r = {0};
-    CLEANUP(books_fini) struct books books = {0};
+    CLEANUP(tracker_books_fini) struct books books = {0};
 
     mutex_lock(&t->m);
     uint64_t n_changes = t->n_changes;
@@ -426,10 +391,22 @@ static struct err *save_record(struct tracker *t, const struct rctx *ctx, struct
 static void fill_record(struct tracker *t, const struct conf *conf, struct compute_node *cn)
 {
     mutex_lock(&t->m);
-    CLEANUP(books_fini) struct books all = all_usage_locked(t);
+    CLEANUP(tracker_books_fini) struct books all = tracker_usage_locked(t);
 
     node_record_fill(cn, conf, &t->facts, t->over_committed, all.items, all.n);
     mutex_unlock(&t->m);
+}
+
+void tracker_save_usage(struct tracker *t, const struct rctx *ctx)
+{
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
+    CLEANUP(compute_node_freep) struct compute_node *cn = tracker_compute_node(t);
+
+    if (cn) {
+        ovo_reset_changes(compute_node_ovo(cn), /* is_recursive= */ true);
+        fill_record(t, conf, cn);
+        err_ignore(save_record(t, ctx, cn, /* is_new= */ false), "saving usage after a claim");
+    }
 }
 
 /* ---- The audit ---- */
@@ -465,7 +442,7 @@ static void log_orphans(struct tracker *t)
     for (size_t i = 0; !e && i < uuids.n; i++) {
         mutex_lock(&t->m);
         bool is_known = books_has(&t->books, uuids.items[i]) ||
-                        find_claim_locked(t, uuids.items[i]) ||
+                        tracker_find_claim_locked(t, uuids.items[i]) ||
                         strv_has(&t->orphans, uuids.items[i]);
 
         if (!is_known) {
@@ -531,7 +508,7 @@ static struct err *audit_record(struct tracker *t, const struct rctx *ctx, const
 static void clean_allocations(struct tracker *t, const struct rctx *ctx, const struct strv *moves)
 {
     mutex_lock(&t->m);
-    CLEANUP(books_fini) struct books all = all_usage_locked(t);
+    CLEANUP(tracker_books_fini) struct books all = tracker_usage_locked(t);
 
     mutex_unlock(&t->m);
     inventory_clean_allocations(t->node, ctx, t->node_uuid, t->nodename, all.items, all.n, moves);
@@ -620,8 +597,8 @@ void tracker_instance_changed(struct tracker *t, struct instance *inst, bool is_
 {
     mutex_lock(&t->m);
     t->n_changes++;
-    books_remove(&t->books, instance_uuid(inst));
-    drop_claim_locked(t, instance_uuid(inst));
+    tracker_books_remove(&t->books, instance_uuid(inst));
+    tracker_drop_claim_locked(t, instance_uuid(inst));
     if (is_here && instance_has_flavor(inst)) {
         books_add(&t->books,
                   usage_of(inst,
@@ -665,293 +642,4 @@ void tracker_stats(struct tracker *t, struct tracker_stats *ret)
     ret->last_audit_ms = t->last_audit_ms;
     ret->last_audit_took_ms = t->last_audit_took_ms;
     mutex_unlock(&t->m);
-}
-
-/* ---- Claims for moves that come in ---- */
-
-/* The host's topology with everything on it but 'uuid'. */
-static struct numa_topology *numa_without_locked(struct tracker *t, const char *uuid)
-{
-    struct numa_topology *host = node_numa(&t->facts);
-    CLEANUP(books_fini) struct books all = all_usage_locked(t);
-
-    for (size_t i = 0; host && i < all.n; i++) {
-        if (all.items[i].numa && !str_eq(all.items[i].uuid, uuid)) {
-            numa_count_usage(host, all.items[i].numa, 1);
-        }
-    }
-    return host;
-}
-
-/* What the server asks for: its topology without where it is pinned now.  Its page size stays,
- * since a guest cannot change it on the way. */
-static struct instance_numa_topology *wanted_numa(const struct instance *inst)
-{
-    struct instance_numa_topology *wanted =
-        instance_numa_topology_dup(instance_numa_topology(inst));
-
-    for (size_t i = 0; wanted && i < instance_numa_topology_n_cells(wanted); i++) {
-        struct instance_numa_cell *cell = instance_numa_topology_cells_at(wanted, i);
-
-        instance_numa_cell_set_id(cell, (int64_t)i);
-        instance_numa_cell_set_null_cpu_pinning_raw(cell);
-        instance_numa_cell_set_null_cpuset_reserved(cell);
-    }
-    return wanted;
-}
-
-/* Fits and claims in one step, so that two moves cannot take the same room. */
-static struct err *fit_and_claim(struct tracker *t, struct instance *inst, struct migration *m,
-                                 const struct numa_topology_limits *limits,
-                                 struct instance_numa_topology **ret)
-{
-    CLEANUP(instance_numa_topology_freep)
-    struct instance_numa_topology *wanted = wanted_numa(inst);
-    struct instance_numa_topology *fitted = NULL;
-    struct err *e = NULL;
-
-    mutex_lock(&t->m);
-    if (wanted) {
-        CLEANUP(numa_topology_freep)
-        struct numa_topology *host = numa_without_locked(t, instance_uuid(inst));
-
-        e = host ? numa_fit(host, wanted, limits, &fitted)
-                 : err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason",
-                           "the server has a NUMA topology, this host has none", NULL);
-    }
-    if (!e) {
-        drop_claim_locked(t, instance_uuid(inst));
-        t->claims = mem_realloc(t->claims, t->n_claims + 1, sizeof(*t->claims));
-        t->claims[t->n_claims++] = (struct claim){
-            .usage = usage_of(inst, fitted, /* is_move= */ true),
-            .migration_uuid = str_dup(migration_uuid(m)),
-            .migration_id = migration_id(m),
-        };
-        t->n_changes++;
-        *ret = fitted;
-    }
-    mutex_unlock(&t->m);
-    return e;
-}
-
-/* Pages of one cell that the kernel really has free, against those that it needs. */
-static struct err *check_cell_pages(struct tracker *t, const struct instance_numa_cell *cell)
-{
-    int64_t id = instance_numa_cell_id(cell);
-    int64_t size =
-        instance_numa_cell_has_pagesize(cell) && !instance_numa_cell_isnull_pagesize(cell)
-            ? instance_numa_cell_pagesize(cell)
-            : 0;
-    uint64_t is_free = 0;
-
-    if (size <= 4) {
-        return NULL; /* Small pages are not counted out. */
-    }
-    uint64_t need = (uint64_t)(instance_numa_cell_memory(cell) * 1024 / size);
-
-    TRY_CTX(lv_free_pages(t->node->lv, (unsigned)size, (int)id, &is_free),
-            "counting free hugepages");
-    if (is_free >= need) {
-        return NULL;
-    }
-    CLEANUP(freep)
-    char *reason =
-        str_printf("host %s: NUMA node %" PRId64 " has %" PRIu64 " free pages of %" PRId64
-                   " KiB, the server needs %" PRIu64 ", %" PRIu64 " more",
-                   t->node->host, id, is_free, size, need, need - is_free);
-
-    return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason", reason, NULL);
-}
-
-/* OVS's own pages and those of others are in no record (P17). */
-static struct err *check_free_pages(struct tracker *t, const struct instance_numa_topology *fitted)
-{
-    for (size_t i = 0; fitted && i < instance_numa_topology_n_cells(fitted); i++) {
-        TRY(check_cell_pages(t, instance_numa_topology_cells_at(fitted, i)));
-    }
-    return NULL;
-}
-
-/* Devices and persistent memory of the host itself do not move. */
-static struct err *check_movable(const struct instance *inst)
-{
-    const struct instance_pci_requests *requests = instance_pci_requests(inst);
-    const struct resource_list *resources = instance_resources(inst);
-
-    for (size_t i = 0; requests && i < instance_pci_requests_n_requests(requests); i++) {
-        const struct instance_pci_request *r = instance_pci_requests_requests_at(requests, i);
-
-        if (instance_pci_request_has_alias_name(r) && instance_pci_request_alias_name(r)) {
-            return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason",
-                           "Non-VIF related PCI requests are not supported for live migration.",
-                           NULL);
-        }
-    }
-    if (resources && resource_list_n(resources)) {
-        return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason",
-                       "the server has persistent memory, this host offers none", NULL);
-    }
-    return NULL;
-}
-
-static struct err *record_migration(struct tracker *t, const struct rctx *ctx, struct migration *m)
-{
-    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
-    CLEANUP(compute_node_freep) struct compute_node *cn = tracker_compute_node(t);
-
-    migration_set_dest_compute(m, t->node->host);
-    migration_set_dest_node(m, t->nodename);
-    migration_set_dest_host(m, conf->dflt.my_ip);
-    if (cn && ovo_minor(migration_ovo(m)) >= MIGRATION_WITH_COMPUTE_ID) {
-        migration_set_dest_compute_id(m, compute_node_id(cn));
-    }
-    return migration_save(t->node->conductor, ctx, m);
-}
-
-/* MigrationContext: what the server has, and what it will have here. */
-static struct migration_context *context_of(struct instance *inst, struct migration *m,
-                                            const struct instance_numa_topology *fitted)
-{
-    struct migration_context *mc = migration_context_new();
-    struct instance_pci_requests *requests = instance_pci_requests(inst);
-
-    migration_context_set_instance_uuid(mc, instance_uuid(inst));
-    migration_context_set_migration_id(mc, migration_id(m));
-    migration_context_set_old_numa_topology(
-        mc, instance_numa_topology_dup(instance_numa_topology(inst)));
-    migration_context_set_new_numa_topology(mc, instance_numa_topology_dup(fitted));
-    migration_context_set_old_pci_devices(mc, pci_device_list_dup(instance_pci_devices(inst)));
-    migration_context_set_new_pci_devices(mc, pci_device_list_new());
-    migration_context_set_old_pci_requests(mc, instance_pci_requests_dup(requests));
-    migration_context_set_new_pci_requests(mc, instance_pci_requests_dup(requests));
-    migration_context_set_old_resources(mc, resource_list_dup(instance_resources(inst)));
-    migration_context_set_new_resources(mc, NULL);
-    return mc;
-}
-
-static void note_claim(struct tracker *t, const char *uuid, bool has_context)
-{
-    mutex_lock(&t->m);
-    struct claim *c = find_claim_locked(t, uuid);
-
-    if (c) {
-        c->is_recorded = true;
-        c->has_context |= has_context;
-        t->n_changes++;
-    }
-    mutex_unlock(&t->m);
-}
-
-static struct err *record_claim(struct tracker *t, const struct rctx *ctx, struct instance *inst,
-                                struct migration *m, const struct instance_numa_topology *fitted)
-{
-    TRY(record_migration(t, ctx, m));
-    note_claim(t, instance_uuid(inst), /* has_context= */ true);
-    instance_set_migration_context(inst, context_of(inst, m, fitted));
-    return instance_save(t->node->conductor, ctx, inst, NULL);
-}
-
-static void save_claimed(struct tracker *t, const struct rctx *ctx)
-{
-    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
-    CLEANUP(compute_node_freep) struct compute_node *cn = tracker_compute_node(t);
-
-    if (cn) {
-        ovo_reset_changes(compute_node_ovo(cn), /* is_recursive= */ true);
-        fill_record(t, conf, cn);
-        err_ignore(save_record(t, ctx, cn, /* is_new= */ false), "saving usage after a claim");
-    }
-}
-
-struct err *tracker_claim_move(struct tracker *t, const struct rctx *ctx, struct instance *inst,
-                               struct migration *m, struct scheduler_limits *limits,
-                               struct instance_numa_topology **ret_numa)
-{
-    static const char *const attrs[] = {"flavor",       "numa_topology", "pci_devices",
-                                        "pci_requests", "resources",     NULL};
-    CLEANUP(instance_numa_topology_freep) struct instance_numa_topology *fitted = NULL;
-    const struct numa_topology_limits *nl = limits && scheduler_limits_has_numa_topology(limits)
-                                                ? scheduler_limits_numa_topology(limits)
-                                                : NULL;
-
-    if (!tracker_node_uuid(t)) {
-        return err_new(ERR_COMPUTE_RESOURCES_UNAVAILABLE, "reason",
-                       "this host has not counted its resources yet", NULL);
-    }
-    TRY(instance_load(t->node->conductor, ctx, inst, attrs));
-    TRY(check_movable(inst));
-    TRY(fit_and_claim(t, inst, m, nl, &fitted));
-    struct err *e = check_free_pages(t, fitted);
-
-    if (!e) {
-        e = record_claim(t, ctx, inst, m, fitted);
-    }
-    if (e) {
-        err_ignore(tracker_drop_move(t, ctx, instance_uuid(inst)), "dropping a claim that failed");
-        return e;
-    }
-    save_claimed(t, ctx);
-    log_info(LOG_TRACKER, "room is claimed for the server");
-    *ret_numa = TAKE(fitted);
-    return NULL;
-}
-
-/* The context that a claim left in the server's record, if it is still that claim's: a later move
- * of this server would be taken for the old one. */
-static struct err *drop_context(struct tracker *t, const struct rctx *ctx, const char *uuid,
-                                int64_t migration_id)
-{
-    static const char *const attrs[] = {"migration_context", NULL};
-    CLEANUP(instance_freep) struct instance *inst = NULL;
-    struct err *e = instance_get(t->node->conductor, ctx, uuid, attrs, &inst);
-
-    if (err_is(e, ERR_INSTANCE_NOT_FOUND)) {
-        return err_free(e);
-    }
-    TRY(e);
-    struct migration_context *mc =
-        instance_has_migration_context(inst) ? instance_migration_context(inst) : NULL;
-
-    if (!mc || migration_context_migration_id(mc) != migration_id) {
-        return NULL;
-    }
-    return instance_drop_migration_context(t->node->conductor, ctx, inst);
-}
-
-struct err *tracker_drop_move(struct tracker *t, const struct rctx *ctx, const char *instance_uuid)
-{
-    mutex_lock(&t->m);
-    struct claim *c = find_claim_locked(t, instance_uuid);
-    bool has_claim = c != NULL, has_context = c && c->has_context;
-    int64_t migration = c ? c->migration_id : 0;
-
-    drop_claim_locked(t, instance_uuid);
-    for (size_t i = 0; i < t->books.n; i++) {
-        if (t->books.items[i].is_move && str_eq(t->books.items[i].uuid, instance_uuid)) {
-            books_remove(&t->books, instance_uuid);
-            has_claim = true;
-            break;
-        }
-    }
-    t->n_changes += has_claim;
-    mutex_unlock(&t->m);
-    if (!has_claim) {
-        return NULL;
-    }
-    log_info(LOG_TRACKER, "the room claimed for %s is free again", instance_uuid);
-    save_claimed(t, ctx);
-    return has_context ? drop_context(t, ctx, instance_uuid, migration) : NULL;
-}
-
-struct err *tracker_numa_info(struct tracker *t, struct instance *inst,
-                              struct instance_numa_topology *fitted,
-                              struct libvirt_live_migrate_numa_info **ret)
-{
-    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
-
-    mutex_lock(&t->m);
-    struct err *e = numa_info_make(conf, &t->facts, inst, fitted, ret);
-
-    mutex_unlock(&t->m);
-    return e;
 }

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "driver/compute/node.h"
+#include "driver/libvirt/host.h"
 #include "rpc/objects/objects.h"
 
 struct tracker *tracker_new(struct node *) MUST_CHECK;
@@ -38,6 +39,19 @@ struct err *tracker_claim_move(struct tracker *, const struct rctx *, struct ins
 /* Drops that claim; none is no error. */
 struct err *tracker_drop_move(struct tracker *, const struct rctx *, const char *instance_uuid)
     MUST_CHECK;
+
+/* Claims room for a server that is built here: fits its NUMA topology, and writes topology, host,
+ * node and launched_on into its record.  'limits' is the dictionary of the RPC, or NULL.
+ * ERR_COMPUTE_RESOURCES_UNAVAILABLE as above. */
+struct err *tracker_claim_instance(struct tracker *, const struct rctx *, struct instance *,
+                                   struct json_object *limits) MUST_CHECK;
+/* Nothing is used by that server any more: its build failed, or it is gone.  Its record is the
+ * caller's to write. */
+void tracker_abort_instance(struct tracker *, const struct rctx *, const char *uuid);
+
+/* Calls fn with what this host is, under the tracker's lock: fn computes and does no I/O. */
+typedef struct err *(*tracker_facts_fn)(const struct host_facts *, void *arg);
+struct err *tracker_use_facts(struct tracker *, tracker_facts_fn fn, void *arg) MUST_CHECK;
 
 /* dst_numa_info of a claim: cpu_pins, cell_pins, emulator_pins, and scheduler settings of a
  * realtime server (nova/virt/libvirt/driver.py _get_live_migrate_numa_info). */
