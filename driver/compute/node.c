@@ -9,6 +9,7 @@
 #include "driver/compute/notify.h"
 #include "driver/compute/recovery.h"
 #include "driver/compute/service.h"
+#include "driver/compute/spawn.h"
 #include "driver/compute/tracker.h"
 #include "driver/libvirt/host.h"
 #include "driver/libvirt/imagecache.h"
@@ -76,6 +77,7 @@ static struct err *fill(struct node *node)
     node->dispatcher = dispatcher_new();
     node->notifier = notifier_new(node);
     node->tracker = tracker_new(node);
+    node->spawner = spawner_new();
     TRY(open_rest(node));
     TRY(ovsdb_new(node->loop, ovsdb, &node->vif.ovsdb));
     node->vif.conf = node->conf;
@@ -227,6 +229,7 @@ struct node *node_free(struct node *node)
     neutron_free(node->neutron);
     placement_free(node->placement);
     tracker_free(node->tracker);
+    spawner_free(node->spawner);
     notifier_free(node->notifier);
     dispatcher_free(node->dispatcher);
     service_record_free(node->service);

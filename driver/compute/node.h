@@ -19,6 +19,7 @@
 #include "vif/plug.h"
 
 struct lvwatch;
+struct spawner;
 struct tracker;
 struct events;
 struct moves;
@@ -43,6 +44,7 @@ struct node {
     struct lv_conn *lv_events; /* Subscribed; nothing else. */
     struct lvwatch *watch;     /* Who waits for an event of a guest. */
     struct vif_host vif;
+    struct spawner *spawner; /* How guests are made. */
     struct tracker *tracker;
     struct events *events; /* External events and who waits for them. */
     struct moves *moves;   /* Live migrations whose source we are. */

@@ -14,6 +14,13 @@
 #include "rpc/objects/objects.h"
 #include "vif/model.h"
 
+/* What libvirt here can do, read when it is needed first and again after libvirtd was away. */
+struct spawner;
+struct spawner *spawner_new(void) MUST_CHECK;
+struct spawner *spawner_free(struct spawner *);
+/* libvirtd was away: it may be another one now.  From any thread; never blocks. */
+void spawner_forget_host(struct spawner *);
+
 struct spawn {
     struct node *node;
     const struct rctx *ctx;
@@ -28,7 +35,8 @@ struct spawn {
     struct cancel *stop;             /* Ends waits and downloads; NULL: the service's. */
 };
 
-/* Directory, disks, config drive; what is there already is used. */
+/* Directory, disks, config drive; what is there already is used.  spawn_remove_disks takes it back.
+ */
 struct err *spawn_make_disks(const struct spawn *) MUST_CHECK;
 /* The domain XML; the caller frees. */
 struct err *spawn_make_xml(const struct spawn *, char **ret) MUST_CHECK;
@@ -37,8 +45,11 @@ struct err *spawn_make_xml(const struct spawn *, char **ret) MUST_CHECK;
  * plugged port. */
 struct err *spawn_start_guest(const struct spawn *) MUST_CHECK;
 
+void spawn_remove_disks(const struct spawn *);
+
 /* Ends the guest and unplugs; the definition goes too. */
 struct err *spawn_destroy_guest(struct node *, const struct rctx *, struct instance *,
                                 const struct vif_list *vifs) MUST_CHECK;
-/* Destroys and makes the guest anew from the server's records, disks kept (hard reboot, start). */
+/* Destroys and makes the guest anew from the server's records, disks kept (hard reboot, start).
+ * Needs inst, and what is NULL of image, bdms and vifs is read. */
 struct err *spawn_hard_reboot(const struct spawn *) MUST_CHECK;

@@ -409,6 +409,26 @@ void tracker_save_usage(struct tracker *t, const struct rctx *ctx)
     }
 }
 
+void tracker_count_build(struct tracker *t, const struct rctx *ctx, bool has_failed)
+{
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(t->node->conf);
+    CLEANUP(compute_node_freep) struct compute_node *cn = tracker_compute_node(t);
+    const char *before = cn && compute_node_has_stats(cn) && !compute_node_isnull_stats(cn)
+                             ? compute_node_stats_get(cn, "failed_builds")
+                             : NULL;
+    int64_t n = 0;
+
+    if (!before || !str_to_i64(before, &n) || (n == 0 && !has_failed) ||
+        (has_failed && conf->compute.consecutive_build_service_disable_threshold == 0)) {
+        return;
+    }
+    CLEANUP(freep) char *after = str_printf("%" PRId64, has_failed ? n + 1 : 0);
+
+    ovo_reset_changes(compute_node_ovo(cn), /* is_recursive= */ true);
+    compute_node_stats_put(cn, "failed_builds", after);
+    err_ignore(save_record(t, ctx, cn, /* is_new= */ false), "counting a build that failed");
+}
+
 /* ---- The audit ---- */
 
 static struct err *read_facts(struct tracker *t, const struct conf *conf)

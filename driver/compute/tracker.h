@@ -49,6 +49,10 @@ struct err *tracker_claim_instance(struct tracker *, const struct rctx *, struct
  * caller's to write. */
 void tracker_abort_instance(struct tracker *, const struct rctx *, const char *uuid);
 
+/* A build has ended: those that fail in a row are counted in the record, for the scheduler
+ * ([compute]consecutive_build_service_disable_threshold, 0: not). */
+void tracker_count_build(struct tracker *, const struct rctx *, bool has_failed);
+
 /* Calls fn with what this host is, under the tracker's lock: fn computes and does no I/O. */
 typedef struct err *(*tracker_facts_fn)(const struct host_facts *, void *arg);
 struct err *tracker_use_facts(struct tracker *, tracker_facts_fn fn, void *arg) MUST_CHECK;

@@ -329,6 +329,12 @@ struct err *instance_load(struct conductor *conductor, const struct rctx *ctx,
     return NULL;
 }
 
+struct err *instance_destroy(struct conductor *conductor, const struct rctx *ctx,
+                             struct instance *inst)
+{
+    return action(conductor, ctx, instance_ovo(inst), "destroy");
+}
+
 struct err *instance_drop_migration_context(struct conductor *conductor, const struct rctx *ctx,
                                             struct instance *inst)
 {

@@ -72,6 +72,8 @@ struct err *instance_get(struct conductor *, const struct rctx *, const char *uu
  * send one of them. */
 struct err *instance_load(struct conductor *, const struct rctx *, struct instance *,
                           const char *const *attrs) MUST_CHECK;
+/* The record is deleted (soft, as Nova keeps its rows). */
+struct err *instance_destroy(struct conductor *, const struct rctx *, struct instance *) MUST_CHECK;
 struct err *instance_drop_migration_context(struct conductor *, const struct rctx *,
                                             struct instance *) MUST_CHECK;
 struct err *instance_list_by_host(struct conductor *, const struct rctx *, const char *host,

@@ -13,6 +13,7 @@ struct rctx {
     _Atomic unsigned n_refs;
     char *json; /* An object of the "_context_*" keys. */
     char *request_id, *user_id, *project_id, *auth_token, *service_catalog;
+    char *user_name, *project_name, *roles;
     char *log_text;
     bool is_admin;
 };
@@ -22,6 +23,20 @@ static const char *str_of(struct json_object *keys, const char *key)
     struct json_object *v = jv_get(keys, key);
 
     return json_object_is_type(v, json_type_string) ? json_object_get_string(v) : NULL;
+}
+
+static char *roles_text(struct json_object *keys)
+{
+    struct json_object *roles = jv_get(keys, PREFIX "roles");
+    struct strbuf text = {0};
+
+    strbuf_add(&text, "");
+    for (size_t i = 0;
+         json_object_is_type(roles, json_type_array) && i < json_object_array_length(roles); i++) {
+        strbuf_add(&text, i > 0 ? "," : "");
+        strbuf_add(&text, json_object_get_string(json_object_array_get_idx(roles, i)));
+    }
+    return strbuf_take(&text);
 }
 
 /* Consumes keys. */
@@ -42,6 +57,9 @@ static struct rctx *new_context(struct json_object *keys)
     c->request_id = str_dup(str_of(keys, PREFIX "request_id"));
     c->user_id = str_dup(str_of(keys, PREFIX "user_id"));
     c->project_id = str_dup(str_of(keys, PREFIX "project_id"));
+    c->user_name = str_dup(str_of(keys, PREFIX "user_name"));
+    c->project_name = str_dup(str_of(keys, PREFIX "project_name"));
+    c->roles = roles_text(keys);
     c->auth_token = str_dup(str_of(keys, PREFIX "auth_token"));
     c->service_catalog = catalog ? jv_text(catalog) : NULL;
     c->is_admin = json_object_get_boolean(jv_get(keys, PREFIX "is_admin"));
@@ -153,6 +171,9 @@ struct rctx *rctx_free(struct rctx *c)
         free(c->request_id);
         free(c->user_id);
         free(c->project_id);
+        free(c->user_name);
+        free(c->project_name);
+        free(c->roles);
         free(c->auth_token);
         free(c->service_catalog);
         free(c->log_text);
@@ -174,6 +195,21 @@ const char *rctx_user_id(const struct rctx *c)
 const char *rctx_project_id(const struct rctx *c)
 {
     return c->project_id;
+}
+
+const char *rctx_user_name(const struct rctx *c)
+{
+    return c->user_name;
+}
+
+const char *rctx_project_name(const struct rctx *c)
+{
+    return c->project_name;
+}
+
+const char *rctx_roles(const struct rctx *c)
+{
+    return c->roles;
 }
 
 const char *rctx_auth_token(const struct rctx *c)

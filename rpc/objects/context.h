@@ -34,6 +34,10 @@ static inline void rctx_freep(struct rctx **p)
 const char *rctx_request_id(const struct rctx *);
 const char *rctx_user_id(const struct rctx *);
 const char *rctx_project_id(const struct rctx *);
+const char *rctx_user_name(const struct rctx *);
+const char *rctx_project_name(const struct rctx *);
+/* "admin,member"; never NULL. */
+const char *rctx_roles(const struct rctx *);
 const char *rctx_auth_token(const struct rctx *);
 bool rctx_is_admin(const struct rctx *);
 /* The user's service catalogue as JSON text, or NULL. */

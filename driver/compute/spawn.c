@@ -1,0 +1,446 @@
+#include "driver/compute/spawn.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/sync.h"
+#include "driver/compute/events.h"
+#include "driver/compute/metadata.h"
+#include "driver/compute/network.h"
+#include "driver/compute/tracker.h"
+#include "driver/libvirt/configdrive.h"
+#include "driver/libvirt/disk.h"
+#include "driver/libvirt/guest.h"
+#include "driver/libvirt/guest_make.h"
+#include "driver/libvirt/server_disks.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- What libvirt here can do ---- */
+
+struct host_ref {
+    unsigned n_refs;
+    struct guest_host *host;
+};
+
+struct spawner {
+    struct mutex m;
+    struct host_ref *now; /* NULL: to be read. */
+};
+
+struct spawner *spawner_new(void)
+{
+    struct spawner *s = NEW(struct spawner);
+
+    mutex_init(&s->m);
+    return s;
+}
+
+static void unref_locked(struct host_ref *ref)
+{
+    if (ref && --ref->n_refs == 0) {
+        guest_host_free(ref->host);
+        free(ref);
+    }
+}
+
+void spawner_forget_host(struct spawner *s)
+{
+    mutex_lock(&s->m);
+    unref_locked(s->now);
+    s->now = NULL;
+    mutex_unlock(&s->m);
+}
+
+struct spawner *spawner_free(struct spawner *s)
+{
+    if (s) {
+        spawner_forget_host(s);
+        mutex_fini(&s->m);
+        free(s);
+    }
+    return NULL;
+}
+
+static void host_put(struct spawner *s, struct host_ref *ref)
+{
+    mutex_lock(&s->m);
+    unref_locked(ref);
+    mutex_unlock(&s->m);
+}
+
+/* Two that come at once both read it; one of the two is kept. */
+static struct err *host_get(struct node *node, const struct conf *conf, struct host_ref **ret)
+{
+    struct spawner *s = node->spawner;
+    struct host_ref *ref;
+
+    mutex_lock(&s->m);
+    ref = s->now;
+    if (ref) {
+        ref->n_refs++;
+    }
+    mutex_unlock(&s->m);
+    if (!ref) {
+        struct guest_host *host;
+
+        TRY_CTX(guest_host_read(node->lv, conf, &host), "asking libvirt what it can do");
+        ref = NEW(struct host_ref);
+        *ref = (struct host_ref){.n_refs = 2, .host = host};
+        mutex_lock(&s->m);
+        unref_locked(s->now);
+        s->now = ref;
+        mutex_unlock(&s->m);
+    }
+    *ret = ref;
+    return NULL;
+}
+
+/* ---- What a guest is made from ---- */
+
+/* A spawn with nothing left out, and what owns what was read for it. */
+struct plan {
+    struct spawn spawn;
+    const struct conf *conf;
+    char *dir;
+    struct image_meta image;
+    struct block_device_mapping_list *bdms;
+    struct vif_list vifs;
+    struct disk_layout layout;
+    bool has_config_drive;
+};
+
+static void plan_fini(struct plan *p)
+{
+    conf_putp(&p->conf);
+    free(p->dir);
+    image_meta_fini(&p->image);
+    block_device_mapping_list_free(p->bdms);
+    vif_list_fini(&p->vifs);
+    disk_layout_fini(&p->layout);
+}
+
+static struct err *complete(struct plan *p)
+{
+    static const char *const attrs[] = {
+        "flavor",   "system_metadata", "metadata",        "info_cache",      "numa_topology",
+        "keypairs", "ec2_ids",         "device_metadata", "security_groups", NULL};
+    struct spawn *s = &p->spawn;
+    struct conductor *c = s->node->conductor;
+
+    TRY(instance_load(c, s->ctx, s->inst, attrs));
+    if (!s->image) {
+        TRY_CTX(image_meta_of_instance(s->inst, &p->image), "reading what the image was like");
+        s->image = &p->image;
+    }
+    if (!s->bdms) {
+        TRY(bdms_by_instance(c, s->ctx, instance_uuid(s->inst), &p->bdms));
+        s->bdms = p->bdms;
+    }
+    if (!s->vifs) {
+        TRY(network_cached_vifs(s->inst, &p->vifs));
+        s->vifs = &p->vifs;
+    }
+    return NULL;
+}
+
+static struct err *plan_make(const struct spawn *s, struct plan *p)
+{
+    p->spawn = *s;
+    p->conf = conf_get(s->node->conf);
+    p->dir = disk_instance_dir(p->conf, instance_uuid(s->inst));
+    TRY(complete(p));
+    p->has_config_drive = metadata_needs_config_drive(p->conf, s->inst, p->spawn.image);
+    const struct disk_layout_input in = {
+        .conf = p->conf,
+        .inst = s->inst,
+        .image = p->spawn.image,
+        .rescue = s->rescue,
+        .bdms = p->spawn.bdms,
+        .has_config_drive = p->has_config_drive,
+    };
+
+    return disk_layout_make(&in, &p->layout);
+}
+
+/* ---- Disks ---- */
+
+static struct json_object *network_model(const struct vif_list *vifs)
+{
+    struct json_object *list = json_object_new_array();
+
+    for (size_t i = 0; i < vifs->n; i++) {
+        json_object_array_add(list, json_object_get(vifs->items[i].json));
+    }
+    return list;
+}
+
+static struct err *make_config_drive(const struct plan *p)
+{
+    const struct spawn *s = &p->spawn;
+    const struct disk_item *item = disk_layout_find(&p->layout, DISK_CONFIG);
+    CLEANUP(configdrive_files_fini) struct configdrive_files files = {0};
+    CLEANUP(jv_putp) struct json_object *network = network_model(s->vifs);
+    CLEANUP(jv_putp) struct json_object *vendordata = NULL;
+
+    if (!item) {
+        return NULL;
+    }
+    CLEANUP(freep) char *path = str_printf("%s/%s", p->dir, item->file);
+
+    if (fs_exists(&fs_real, path)) {
+        return NULL;
+    }
+    err_ignore(metadata_static_vendordata(p->conf, &vendordata), "reading static vendor data");
+    const struct metadata_input in = {
+        .conf = p->conf,
+        .inst = s->inst,
+        .network_info = network,
+        .injected_files = s->injected_files,
+        .admin_pass = s->admin_pass,
+        .availability_zone = instance_availability_zone(s->inst),
+        .static_vendordata = vendordata,
+    };
+
+    TRY_CTX(metadata_files(&in, &files), "collecting what the config drive says");
+    return configdrive_make(p->conf, &files, path);
+}
+
+static struct err *make_disks(const struct plan *p)
+{
+    const struct spawn *s = &p->spawn;
+    const struct image_meta *image = s->rescue ? s->rescue : s->image;
+    bool has_kernel = !s->rescue && instance_has_kernel_id(s->inst);
+    bool has_ramdisk = !s->rescue && instance_has_ramdisk_id(s->inst);
+    const struct server_disks d = {
+        .env = {p->conf, s->node->glance, s->stop ? s->stop : s->node->stopping},
+        .ctx = s->ctx,
+        .inst = s->inst,
+        .image = image,
+        .layout = &p->layout,
+        .kernel_id = has_kernel ? instance_kernel_id(s->inst) : image_meta_prop(image, "kernel_id"),
+        .ramdisk_id =
+            has_ramdisk ? instance_ramdisk_id(s->inst) : image_meta_prop(image, "ramdisk_id"),
+    };
+
+    TRY_CTX(server_disks_make(&d), "making the disks");
+    return make_config_drive(p);
+}
+
+struct err *spawn_make_disks(const struct spawn *s)
+{
+    CLEANUP(plan_fini) struct plan p = {0};
+
+    TRY(plan_make(s, &p));
+    return make_disks(&p);
+}
+
+void spawn_remove_disks(const struct spawn *s)
+{
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(s->node->conf);
+
+    err_ignore(server_disks_remove(conf, instance_uuid(s->inst)), "removing the disks");
+}
+
+/* ---- XML ---- */
+
+struct xml_job {
+    struct guest_spec spec;
+    char *xml;
+};
+
+static struct err *make_xml_with(const struct host_facts *facts, void *arg)
+{
+    struct xml_job *job = arg;
+
+    job->spec.facts = facts;
+    return guest_xml_make(&job->spec, &job->xml);
+}
+
+static struct err *make_xml(const struct plan *p, char **ret)
+{
+    const struct spawn *s = &p->spawn;
+    struct host_ref *host = NULL;
+
+    TRY(host_get(s->node, p->conf, &host));
+    struct xml_job job = {
+        .spec =
+            {
+                .conf = p->conf,
+                .host = host->host,
+                .inst = s->inst,
+                .image = s->image,
+                .rescue = s->rescue,
+                .disks = &p->layout,
+                .vifs = s->vifs,
+                .dir = p->dir,
+                .user_name = rctx_user_name(s->ctx),
+                .project_name = rctx_project_name(s->ctx),
+                .now_s = clock_wall_us() / 1000000,
+            },
+    };
+    struct err *e = tracker_use_facts(s->node->tracker, make_xml_with, &job);
+
+    host_put(s->node->spawner, host);
+    *ret = job.xml;
+    return err_context(e, "writing the guest's XML");
+}
+
+struct err *spawn_make_xml(const struct spawn *s, char **ret)
+{
+    CLEANUP(plan_fini) struct plan p = {0};
+
+    TRY(plan_make(s, &p));
+    return make_xml(&p, ret);
+}
+
+/* ---- Starting ---- */
+
+static struct guest_env env_of(const struct spawn *s)
+{
+    return (struct guest_env){
+        .lv = s->node->lv, .watch = s->node->watch, .stop = s->stop ? s->stop : s->node->stopping};
+}
+
+static struct err *plug_all(const struct spawn *s)
+{
+    for (size_t i = 0; i < s->vifs->n; i++) {
+        TRY_CTX(vif_plug(&s->node->vif, &s->vifs->items[i], instance_uuid(s->inst)),
+                "plugging port %s", s->vifs->items[i].id);
+    }
+    return NULL;
+}
+
+static void unplug_all(struct node *node, const char *uuid, const struct vif_list *vifs)
+{
+    for (size_t i = 0; i < vifs->n; i++) {
+        err_ignore(vif_unplug(&node->vif, &vifs->items[i], uuid), "unplugging a port");
+    }
+}
+
+/* Ports of which neutron will say that they are plugged (driver.py _get_neutron_events). */
+static void awaited_ports(const struct plan *p, struct strv *ret)
+{
+    const struct spawn *s = &p->spawn;
+
+    if (!s->waits_for_plug || p->conf->dflt.vif_plugging_timeout == 0) {
+        return;
+    }
+    for (size_t i = 0; i < s->vifs->n; i++) {
+        const struct vif *vif = &s->vifs->items[i];
+
+        if (!vif->is_active && !str_eq(vif->vnic_type, "remote-managed")) {
+            strv_add(ret, vif->id);
+        }
+    }
+}
+
+static struct err *wait_for_plug(const struct plan *p, struct event_wait *wait)
+{
+    int64_t timeout_s = p->conf->dflt.vif_plugging_timeout;
+    struct err *e = events_wait(wait, clock_ms() + timeout_s * 1000,
+                                p->spawn.stop ? p->spawn.stop : p->spawn.node->stopping);
+
+    if (!e || err_is(e, ERR_CANCELLED)) {
+        return e;
+    }
+    if (!p->conf->dflt.vif_plugging_is_fatal) {
+        err_ignore(e, "waiting for neutron to plug the ports, going on without");
+        return NULL;
+    }
+    CLEANUP(freep) char *text = err_text(e);
+
+    log_error(LOG_COMPUTE, "neutron did not plug the ports in %lld s: %s", (long long)timeout_s,
+              text);
+    err_free(e);
+    return err_new(ERR_VIF_CREATE, NULL);
+}
+
+/* The waiter is there before anything is plugged, or the event is lost. */
+static struct err *plug_and_start(const struct plan *p, const char *xml)
+{
+    const struct spawn *s = &p->spawn;
+    struct guest_env env = env_of(s);
+    CLEANUP(strv_fini) struct strv awaited = {0};
+    CLEANUP(event_wait_freep) struct event_wait *wait = NULL;
+    CLEANUP(lv_domain_freep) struct lv_domain *domain = NULL;
+
+    awaited_ports(p, &awaited);
+    if (awaited.n > 0) {
+        wait =
+            events_expect(s->node->events, instance_uuid(s->inst), "network-vif-plugged", &awaited);
+    }
+    TRY(plug_all(s));
+    TRY_CTX(guest_start(&env, xml, /* is_paused= */ wait != NULL, &domain), "starting the guest");
+    if (wait) {
+        TRY(wait_for_plug(p, wait));
+        TRY_CTX(lv_domain_resume(domain), "starting the guest");
+    }
+    return NULL;
+}
+
+static struct err *destroy_guest(struct node *node, struct instance *inst,
+                                 const struct vif_list *vifs)
+{
+    /* Not ended by the service's own end: what is being taken away goes. */
+    const struct guest_env env = {.lv = node->lv, .watch = node->watch};
+
+    TRY(guest_power_off(&env, instance_uuid(inst)));
+    TRY(guest_undefine(&env, instance_uuid(inst)));
+    unplug_all(node, instance_uuid(inst), vifs);
+    return NULL;
+}
+
+static struct err *start_guest(const struct plan *p)
+{
+    CLEANUP(freep) char *xml = NULL;
+
+    TRY(make_xml(p, &xml));
+    struct err *e = plug_and_start(p, xml);
+
+    if (e) {
+        err_ignore(destroy_guest(p->spawn.node, p->spawn.inst, p->spawn.vifs),
+                   "taking back a guest that did not start");
+    }
+    return e;
+}
+
+struct err *spawn_start_guest(const struct spawn *s)
+{
+    CLEANUP(plan_fini) struct plan p = {0};
+
+    TRY(plan_make(s, &p));
+    return start_guest(&p);
+}
+
+struct err *spawn_destroy_guest(struct node *node, const struct rctx *ctx, struct instance *inst,
+                                const struct vif_list *vifs)
+{
+    (void)ctx;
+    return destroy_guest(node, inst, vifs);
+}
+
+/* A disk that is gone is not made again in silence: it would be empty. */
+static struct err *check_disks(const struct plan *p)
+{
+    for (size_t i = 0; i < p->layout.n; i++) {
+        CLEANUP(freep) char *path = str_printf("%s/%s", p->dir, p->layout.items[i].file);
+
+        if (!fs_exists(&fs_real, path)) {
+            return err_new(ERR_DISK_NOT_FOUND, "location", path, NULL);
+        }
+    }
+    return NULL;
+}
+
+/* Everything but the disks is made anew, so that a hard reboot mends what it can. */
+struct err *spawn_hard_reboot(const struct spawn *s)
+{
+    CLEANUP(plan_fini) struct plan p = {0};
+
+    TRY(plan_make(s, &p));
+    TRY(check_disks(&p));
+    TRY(destroy_guest(s->node, s->inst, p.spawn.vifs));
+    return start_guest(&p);
+}
