@@ -72,9 +72,9 @@ struct err *terminate_local_guest(struct node *node, const struct rctx *ctx, str
 
 /* ---- The whole server ---- */
 
-static struct err *refuse_volumes(const struct block_device_mapping_list *bdms)
+struct err *terminate_check_volumes(const struct block_device_mapping_list *bdms)
 {
-    for (size_t i = 0; i < block_device_mapping_list_n(bdms); i++) {
+    for (size_t i = 0; bdms && i < block_device_mapping_list_n(bdms); i++) {
         const struct block_device_mapping *bdm = block_device_mapping_list_at(bdms, i);
 
         if (str_eq(block_device_mapping_destination_type(bdm), "volume")) {
@@ -133,7 +133,7 @@ static struct err *terminate(struct node *node, const struct rctx *ctx, struct i
     CLEANUP(rctx_freep) struct rctx *admin = rctx_elevated(ctx);
     int64_t start_ms = clock_ms();
 
-    TRY(refuse_volumes(bdms));
+    TRY(terminate_check_volumes(bdms));
     TRY(instance_load(node->conductor, ctx, inst, attrs));
     notify_instance(node, ctx, inst, NOTIFY_DELETE, NOTIFY_START);
     TRY(shut_down(node, admin, inst));

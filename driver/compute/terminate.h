@@ -17,3 +17,6 @@ struct err *terminate_now(struct node *, const struct rctx *, struct instance *)
 /* Only what is on this host: guest, ports in the switch, files.  For a server that is deleted, or
  * lives elsewhere. */
 struct err *terminate_local_guest(struct node *, const struct rctx *, struct instance *) MUST_CHECK;
+/* ERR_NOT_IMPLEMENTED, naming it, if the server has a volume: those are not built yet.  'bdms' may
+ * be NULL. */
+struct err *terminate_check_volumes(const struct block_device_mapping_list *bdms) MUST_CHECK;
