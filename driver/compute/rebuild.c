@@ -34,10 +34,14 @@ static struct err *save_task(struct rebuild *r, const char *task_state, const ch
     return instance_save(r->node->conductor, r->ctx, r->inst, expected);
 }
 
-/* What is not built is refused while the server is whole. */
+/* What is not built is refused while the server is whole.  Of an evacuation, conductor has already
+ * taken room here for it. */
 static struct err *check(const struct rebuild *r)
 {
     if (r->a->recreate) {
+        err_ignore(placement_delete_allocations_against(r->node->placement, instance_uuid(r->inst),
+                                                        tracker_node_uuid(r->node->tracker)),
+                   "giving back the room of an evacuation that is refused");
         return err_new(ERR_INSTANCE_EVACUATE_NOT_SUPPORTED, NULL);
     }
     if (r->a->has_preserve_ephemeral && r->a->preserve_ephemeral) {

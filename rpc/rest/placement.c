@@ -499,8 +499,9 @@ static bool is_empty(struct json_object *allocations)
     return json_object_object_length(jv_get(allocations, "allocations")) == 0;
 }
 
+/* 'provider' NULL: against all. */
 static struct err *try_delete_allocations(struct placement *p, const char *consumer,
-                                          bool *ret_again)
+                                          const char *provider, bool *ret_again)
 {
     CLEANUP(freep) char *path = str_printf("/allocations/%s", consumer);
     CLEANUP(jv_putp) struct json_object *body = NULL;
@@ -508,30 +509,43 @@ static struct err *try_delete_allocations(struct placement *p, const char *consu
 
     *ret_again = false;
     TRY(placement_get_allocations(p, consumer, &body));
-    if (is_empty(body)) {
+    struct json_object *held = jv_get(body, "allocations");
+
+    if (is_empty(body) || (provider && !jv_get(held, provider))) {
         return NULL;
     }
-    /* Placement forgets a consumer that holds nothing. */
-    jv_add(body, "allocations", json_object_new_object());
+    if (provider) {
+        json_object_object_del(held, provider);
+    } else {
+        /* Placement forgets a consumer that holds nothing. */
+        jv_add(body, "allocations", json_object_new_object());
+    }
     TRY(send(p, "PUT", path, V_ALLOCATIONS, body, &resp));
     if (is_ok(&resp)) {
-        log_info(LOG_REST, "deleted the allocations of %s", consumer);
+        log_info(LOG_REST, "deleted the allocations of %s%s%s", consumer,
+                 provider ? " against " : "", provider ? provider : "");
         return NULL;
     }
     *ret_again = is_generation_conflict(&resp);
     return error_of("PUT", path, &resp);
 }
 
-struct err *placement_delete_allocations(struct placement *p, const char *consumer)
+struct err *placement_delete_allocations_against(struct placement *p, const char *consumer,
+                                                 const char *provider)
 {
     struct err *e = NULL;
     bool again = true;
 
     for (unsigned i = 0; again && i < N_TRIES; i++) {
         err_free(e);
-        e = try_delete_allocations(p, consumer, &again);
+        e = try_delete_allocations(p, consumer, provider, &again);
     }
     return err_context(e, "deleting the allocations of %s", consumer);
+}
+
+struct err *placement_delete_allocations(struct placement *p, const char *consumer)
+{
+    return placement_delete_allocations_against(p, consumer, /* provider= */ NULL);
 }
 
 /* One consumer's part of POST /allocations; consumes its allocations. */

@@ -55,6 +55,9 @@ struct err *placement_get_allocations(struct placement *, const char *consumer,
 /* Empties a consumer's allocations; none is no error.  ERR_CONFLICT: somebody else changed them
  * meanwhile. */
 struct err *placement_delete_allocations(struct placement *, const char *consumer) MUST_CHECK;
+/* The same against one provider: what a consumer holds elsewhere stays. */
+struct err *placement_delete_allocations_against(struct placement *, const char *consumer,
+                                                 const char *provider) MUST_CHECK;
 /* Moves everything that 'from' holds to 'to' in one request (rollback: migration to instance).
  * *ret_moved is false if 'from' holds nothing.  ERR_CONFLICT as above. */
 struct err *placement_move_allocations(struct placement *, const char *from, const char *to,
