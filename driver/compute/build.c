@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/step.h"
+#include "driver/compute/building.h"
 #include "driver/compute/group.h"
 #include "driver/compute/handlers.h"
 #include "driver/compute/lifecycle.h"
@@ -49,6 +50,13 @@ static struct err *save_state(struct build *b, const char *task_state,
     instance_set_vm_state(b->inst, "building");
     instance_set_task_state(b->inst, task_state);
     return instance_save(b->node->conductor, b->ctx, b->inst, expected_task_states);
+}
+
+static struct err *build_note(void *arg)
+{
+    struct build *b = arg;
+
+    return building_begin(b->node, instance_uuid(b->inst));
 }
 
 static struct err *build_claim(void *arg)
@@ -195,6 +203,7 @@ static struct err *build_record(void *arg)
 }
 
 static const struct step build_steps[] = {
+    {"note", build_note, NULL},
     {"claim", build_claim, build_unclaim},
     {"group", build_check_group, NULL},
     {"network", build_networks, build_release_networks},
@@ -428,6 +437,7 @@ struct err *compute_build_and_run_instance(struct node *node, const struct rctx 
     } else {
         err_ignore(after_failure(&b, e), "writing down that a build failed");
     }
+    building_end(node, instance_uuid(b.inst));
     err_ignore(action_event_finish(node->conductor, ctx, instance_uuid(b.inst), event, NULL),
                "finishing the action's event");
     return NULL;

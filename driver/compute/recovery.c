@@ -1,6 +1,7 @@
 #include "driver/compute/recovery.h"
 
 #include "base/log.h"
+#include "driver/compute/building.h"
 #include "driver/compute/incoming.h"
 #include "driver/compute/lifecycle.h"
 #include "driver/compute/live.h"
@@ -239,6 +240,7 @@ struct err *recovery_run(struct node *node, const struct rctx *ctx)
     static const char *const attrs[] = {"info_cache", "numa_topology", "flavor",
                                         "migration_context", NULL};
 
+    building_settle(node, ctx);
     TRY(instance_list_by_host(node->conductor, ctx, node->host, attrs, &list));
     for (size_t i = 0; i < instance_list_n(list); i++) {
         struct instance *inst = instance_list_at(list, i);

@@ -1,4 +1,5 @@
 /* link: driver_compute driver_libvirt vif pci rpc_rest rpc_amqp rpc_objects base */
+#include "driver/compute/building.h"
 #include "driver/compute/group.h"
 #include "driver/compute/handlers.h"
 #include "driver/compute/lifecycle.h"
@@ -26,7 +27,7 @@ static struct {
     enum point fails_at;
     enum err_kind kind;
     bool is_deleted_meanwhile; /* By the API: every save finds the task state "deleting". */
-    int n_claims, n_networks, n_disks, n_guests; /* What there is. */
+    int n_notes, n_claims, n_networks, n_disks, n_guests; /* What there is. */
     unsigned n_allocation_deletes, n_faults, n_finished, n_failed_builds, n_waits;
     char vm_state[32], task_state[32], host[32]; /* As saved last; "" for none. */
     char states[256];                            /* Task states in the order of their saves. */
@@ -48,6 +49,21 @@ void conf_put(const struct conf *conf)
 static struct err *reach(enum point p)
 {
     return world.fails_at == p ? err_msg(world.kind, "planted") : NULL;
+}
+
+struct err *building_begin(struct node *node, const char *uuid)
+{
+    (void)node;
+    assert_string_equal(uuid, SERVER);
+    world.n_notes++;
+    return NULL;
+}
+
+void building_end(struct node *node, const char *uuid)
+{
+    (void)node;
+    (void)uuid;
+    world.n_notes--;
 }
 
 struct err *tracker_claim_instance(struct tracker *t, const struct rctx *ctx, struct instance *inst,
@@ -301,6 +317,7 @@ static int tear_down(void **state)
 
 static void nothing_is_left(void)
 {
+    assert_int_equal(world.n_notes, 0);
     assert_int_equal(world.n_claims, 0);
     assert_int_equal(world.n_networks, 0);
     assert_int_equal(world.n_disks, 0);
