@@ -360,7 +360,8 @@ static struct err *after_failure(struct build *b, const struct err *why)
         return NULL;
     }
     log_error(LOG_COMPUTE, "building the server: %s", text);
-    notify_instance(b->node, b->ctx, b->inst, NOTIFY_CREATE, NOTIFY_ERROR);
+    notify_instance_more(b->node, b->ctx, b->inst, NOTIFY_CREATE, NOTIFY_ERROR,
+                         &(struct notify_more){.fault = why});
     if (outcome == OUTCOME_ABORT) {
         return give_up(b, why);
     }
@@ -386,8 +387,12 @@ static struct err *build_and_run(struct build *b)
 {
     struct step_hooks hooks = {.on_step = on_step, .cancel = b->node->stopping};
 
-    notify_instance(b->node, b->ctx, b->inst, NOTIFY_CREATE, NOTIFY_START);
+    const char *image_name =
+        b->a->image ? json_object_get_string(jv_get(b->a->image, "name")) : NULL;
+
     TRY(prepare(b));
+    notify_instance_more(b->node, b->ctx, b->inst, NOTIFY_CREATE, NOTIFY_START,
+                         &(struct notify_more){.image_name = image_name});
     return step_run(build_steps, ARRAY_SIZE(build_steps), &hooks, b);
 }
 
@@ -410,7 +415,8 @@ static void finish(struct build *b, int64_t start_ms)
 {
     notify_scheduler_update(b->node, b->ctx, b->inst);
     tracker_instance_changed(b->node->tracker, b->inst, /* is_here= */ true);
-    notify_instance(b->node, b->ctx, b->inst, NOTIFY_CREATE, NOTIFY_END);
+    notify_instance_more(b->node, b->ctx, b->inst, NOTIFY_CREATE, NOTIFY_END,
+                         &(struct notify_more){.message = "Success"});
     log_info(LOG_COMPUTE, "server built in %" PRId64 " ms", clock_ms() - start_ms);
 }
 

@@ -185,10 +185,111 @@ static struct json_object *flavor_payload(struct json_object *flavor)
     return wire_object("FlavorPayload", "1.4", d);
 }
 
-static struct json_object *versioned_payload(const struct rctx *ctx, struct json_object *inst,
-                                             struct json_object *flavor)
+static struct json_object *exception_payload(const char *function, const struct err *e)
 {
     struct json_object *d = json_object_new_object();
+    CLEANUP(freep) char *trace = err_text(e);
+
+    jv_add_str(d, "module_name", "nova.compute.manager");
+    jv_add_str(d, "function_name", function);
+    jv_add_str(d, "exception", err_class(e));
+    jv_add_str(d, "exception_message", err_message(e));
+    jv_add_str(d, "traceback", trace);
+    return wire_object("ExceptionPayload", "1.1", d);
+}
+
+/* ---- What single actions say besides ---- */
+
+typedef void (*more_fn)(struct json_object *payload, struct json_object *inst,
+                        const struct notify_more *);
+
+static void add_certificates(struct json_object *d, struct json_object *inst,
+                             const struct notify_more *more)
+{
+    (void)more;
+    copy_member(d, "trusted_image_certificates", data_of(jv_get(inst, "trusted_certs")), "ids");
+}
+
+static struct json_object *keypair_payload(struct json_object *keypair)
+{
+    static const char *const fields[] = {"user_id", "name", "public_key", "fingerprint", "type"};
+    struct json_object *d = json_object_new_object();
+
+    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+        copy_member(d, fields[i], keypair, fields[i]);
+    }
+    return wire_object("KeypairPayload", "1.0", d);
+}
+
+static void add_of_create(struct json_object *d, struct json_object *inst,
+                          const struct notify_more *more)
+{
+    struct json_object *keypairs = jv_get(data_of(jv_get(inst, "keypairs")), "objects");
+    struct json_object *tags = jv_get(data_of(jv_get(inst, "tags")), "objects");
+    struct json_object *keys = json_object_new_array(), *names = json_object_new_array();
+
+    for (size_t i = 0; keypairs && i < json_object_array_length(keypairs); i++) {
+        json_object_array_add(keys,
+                              keypair_payload(data_of(json_object_array_get_idx(keypairs, i))));
+    }
+    for (size_t i = 0; tags && i < json_object_array_length(tags); i++) {
+        struct json_object *tag = jv_get(data_of(json_object_array_get_idx(tags, i)), "tag");
+
+        json_object_array_add(names, tag ? json_object_get(tag) : NULL);
+    }
+    jv_add(d, "keypairs", keys);
+    jv_add(d, "tags", names);
+    add_certificates(d, inst, more);
+    CLEANUP(freep)
+    char *name = str_printf("instance-%08llx",
+                            (unsigned long long)json_object_get_int64(jv_get(inst, "id")));
+
+    jv_add_str(d, "instance_name", name);
+}
+
+static void add_of_rescue(struct json_object *d, struct json_object *inst,
+                          const struct notify_more *more)
+{
+    (void)inst;
+    jv_add_str(d, "rescue_image_ref", more->rescue_image_ref);
+}
+
+static void add_of_snapshot(struct json_object *d, struct json_object *inst,
+                            const struct notify_more *more)
+{
+    (void)inst;
+    jv_add_str(d, "snapshot_image_id", more->snapshot_image_id);
+}
+
+/* Which class a versioned payload is (nova/notifications/objects/instance.py); by its event, as
+ * most are the plain one. */
+static const struct payload_class {
+    const char *versioned, *name, *version;
+    more_fn add;
+} payload_classes[] = {
+    {"create", "InstanceCreatePayload", "1.12", add_of_create},
+    {"rebuild", "InstanceActionRebuildPayload", "1.9", add_certificates},
+    {"rescue", "InstanceActionRescuePayload", "1.3", add_of_rescue},
+    {"snapshot", "InstanceActionSnapshotPayload", "1.9", add_of_snapshot},
+    {NULL, "InstanceActionPayload", "1.8", NULL},
+};
+
+static const struct payload_class *class_of(const char *versioned)
+{
+    const struct payload_class *c = payload_classes;
+
+    while (c->versioned && !str_eq(c->versioned, versioned)) {
+        c++;
+    }
+    return c;
+}
+
+static struct json_object *versioned_payload(const struct rctx *ctx, struct json_object *inst,
+                                             struct json_object *flavor, const char *action,
+                                             const struct notify_more *more)
+{
+    struct json_object *d = json_object_new_object();
+    const struct payload_class *class = class_of(action);
 
 #define LEGACY(field, object, source)
 #define VERSIONED(field, source) copy_member(d, #field, inst, #source);
@@ -200,7 +301,7 @@ static struct json_object *versioned_payload(const struct rctx *ctx, struct json
     jv_add(d, "flavor", flavor_payload(flavor));
     jv_add(d, "ip_addresses", ip_payloads(inst));
     jv_add(d, "block_devices", NULL);
-    jv_add(d, "fault", NULL);
+    jv_add(d, "fault", more->fault ? exception_payload(action, more->fault) : NULL);
     jv_add_str(d, "power_state", power_name(json_object_get_int64(jv_get(inst, "power_state"))));
     jv_add_str(d, "auto_disk_config",
                json_object_get_boolean(jv_get(inst, "auto_disk_config")) ? "AUTO" : "MANUAL");
@@ -209,11 +310,37 @@ static struct json_object *versioned_payload(const struct rctx *ctx, struct json
     jv_add_str(d, "action_initiator_user", rctx_user_id(ctx));
     jv_add_str(d, "action_initiator_project", rctx_project_id(ctx));
     copy_member(d, "locked_reason", jv_get(inst, "system_metadata"), "locked_reason");
-    return wire_object("InstanceActionPayload", "1.8", d);
+    if (class->add) {
+        class->add(d, inst, more);
+    }
+    return wire_object(class->name, class->version, d);
+}
+
+/* What Nova adds to the legacy payload (compute/utils.py notify_about_instance_usage). */
+static void add_legacy_more(struct json_object *payload, const struct notify_more *more)
+{
+    if (more->image_name) {
+        jv_add_str(payload, "image_name", more->image_name);
+    }
+    if (more->message) {
+        jv_add_str(payload, "message", more->message);
+    }
+    if (more->fault) {
+        jv_add_int(payload, "code", err_code(more->fault));
+        jv_add_str(payload, "message", err_message(more->fault));
+        jv_add_str(payload, "exception", err_message(more->fault));
+    }
 }
 
 void notify_instance(struct node *node, const struct rctx *ctx, struct instance *inst,
                      enum notify_action action, enum notify_phase phase)
+{
+    notify_instance_more(node, ctx, inst, action, phase, &(struct notify_more){0});
+}
+
+void notify_instance_more(struct node *node, const struct rctx *ctx, struct instance *inst,
+                          enum notify_action action, enum notify_phase phase,
+                          const struct notify_more *more)
 {
     static const struct {
         const char *legacy, *versioned;
@@ -236,15 +363,17 @@ void notify_instance(struct node *node, const struct rctx *ctx, struct instance 
     if (n->is_legacy) {
         CLEANUP(freep)
         char *type = str_printf("compute.instance.%s.%s", names[action].legacy, phases[phase]);
+        struct json_object *payload = legacy_payload(data, flavor);
 
-        emit(node, ctx, /* is_versioned= */ false, priority, type, legacy_payload(data, flavor));
+        add_legacy_more(payload, more);
+        emit(node, ctx, /* is_versioned= */ false, priority, type, payload);
     }
     if (n->is_versioned) {
         CLEANUP(freep)
         char *type = str_printf("instance.%s.%s", names[action].versioned, phases[phase]);
 
         emit(node, ctx, /* is_versioned= */ true, priority, type,
-             versioned_payload(ctx, data, flavor));
+             versioned_payload(ctx, data, flavor, names[action].versioned, more));
     }
 }
 
@@ -264,16 +393,8 @@ void notify_exception(struct node *node, const struct rctx *ctx, const char *met
         emit(node, ctx, /* is_versioned= */ false, "error", method, o);
     }
     if (n->is_versioned) {
-        struct json_object *d = json_object_new_object();
-        CLEANUP(freep) char *trace = err_text(e);
-
-        jv_add_str(d, "module_name", "nova.compute.manager");
-        jv_add_str(d, "function_name", method);
-        jv_add_str(d, "exception", err_class(e));
-        jv_add_str(d, "exception_message", err_message(e));
-        jv_add_str(d, "traceback", trace);
         emit(node, ctx, /* is_versioned= */ true, "error", "compute.exception",
-             wire_object("ExceptionPayload", "1.1", d));
+             exception_payload(method, e));
     }
 }
 

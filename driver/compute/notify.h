@@ -26,6 +26,15 @@ struct notifier *notifier_free(struct notifier *);
 
 void notify_instance(struct node *, const struct rctx *, struct instance *, enum notify_action,
                      enum notify_phase);
+/* What some notifications say besides; NULL: not. */
+struct notify_more {
+    const char *image_name; /* Of a build or rebuild. */
+    const char *message;    /* "Success" */
+    const char *rescue_image_ref, *snapshot_image_id;
+    const struct err *fault; /* Why, in phase ERROR. */
+};
+void notify_instance_more(struct node *, const struct rctx *, struct instance *, enum notify_action,
+                          enum notify_phase, const struct notify_more *);
 /* A method failed: legacy event "<method>" at ERROR, versioned compute.exception. */
 void notify_exception(struct node *, const struct rctx *, const char *method, const struct err *);
 

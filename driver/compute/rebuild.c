@@ -147,7 +147,8 @@ struct err *compute_rebuild_instance(struct node *node, const struct rctx *ctx,
         log_info(LOG_COMPUTE, "server rebuilt in %" PRId64 " ms", clock_ms() - start_ms);
         return NULL;
     }
-    notify_instance(node, admin, a->instance, NOTIFY_REBUILD, NOTIFY_ERROR);
+    notify_instance_more(node, admin, a->instance, NOTIFY_REBUILD, NOTIFY_ERROR,
+                         &(struct notify_more){.fault = e});
     if (is_gone(e)) {
         log_info(LOG_COMPUTE, "the server was deleted while it was rebuilt");
         return err_free(e);

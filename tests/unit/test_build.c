@@ -244,9 +244,11 @@ struct err *instance_fault_create(struct conductor *c, const struct rctx *ctx, c
     return NULL;
 }
 
-void notify_instance(struct node *node, const struct rctx *ctx, struct instance *inst,
-                     enum notify_action action, enum notify_phase phase)
+void notify_instance_more(struct node *node, const struct rctx *ctx, struct instance *inst,
+                          enum notify_action action, enum notify_phase phase,
+                          const struct notify_more *more)
 {
+    assert_true((phase == NOTIFY_ERROR) == (more->fault != NULL));
     (void)node;
     (void)ctx;
     (void)inst;
