@@ -6,7 +6,9 @@
  * tests/fake/lv_fake.c instead.  Thin: one call here is one libvirt call (or a short loop of them).
  *
  * A connection serves five calls at a time in libvirtd, so events, control and each migration have
- * their own.  Connections are re-opened when libvirtd comes back.
+ * their own.  What must not wait does not share one with a long call either: libvirt before 10.0
+ * loses the wake-up of the thread that sends for all, and then sends with the next keepalive only.
+ * Connections are re-opened when libvirtd comes back.
  *
  * Errors: ERR_INSTANCE_NOT_FOUND for a domain that does not exist, ERR_HYPERVISOR_UNAVAILABLE when
  * the connection is broken, else ERR_LIBVIRT with kwargs "code" (number) and "name"

@@ -26,7 +26,9 @@ struct migrate_job {
     struct migwatch_conf watch_conf;
     struct migrate_hooks hooks;
 
-    /* Of the thread that is in migrate_run; the thread in libvirt's call reads dom. */
+    struct lv_domain *call_dom; /* Of the thread in libvirt's call; on a connection of its own. */
+
+    /* Of the thread that is in migrate_run. */
     struct lv_domain *dom;
     struct migwatch watch;
     enum migwatch_action pending; /* POSTCOPY or PAUSE that is due; tried until it works. */
@@ -215,7 +217,7 @@ static void *run_call(void *arg)
     struct err *e;
 
     pthread_setname_np(pthread_self(), "lv-migrate");
-    e = lv_migrate(j->dom, &params);
+    e = lv_migrate(j->call_dom, &params);
     mutex_lock(&j->m);
     j->call_err = e;
     j->has_returned = true;
@@ -349,9 +351,9 @@ static void take_sample(struct migrate_job *j)
     }
 }
 
-/* Sleeps until the next sample is due or somebody asks for something; false when the call is over.
- */
-static bool wait_for_work(struct migrate_job *j)
+/* Sleeps until the next sample is due or somebody asks for something (*ret_has_news); false when
+ * the call is over. */
+static bool wait_for_work(struct migrate_job *j, bool *ret_has_news)
 {
     int64_t deadline_ms = clock_ms() + SAMPLE_MS;
     bool wants_force, has_returned;
@@ -361,6 +363,7 @@ static bool wait_for_work(struct migrate_job *j)
     }
     has_returned = j->has_returned;
     wants_force = j->wants_force;
+    *ret_has_news = j->has_news;
     j->wants_force = false;
     j->has_news = false;
     mutex_unlock(&j->m);
@@ -372,8 +375,13 @@ static bool wait_for_work(struct migrate_job *j)
 
 static void watch(struct migrate_job *j)
 {
-    while (wait_for_work(j)) {
-        take_sample(j);
+    bool has_news;
+
+    while (wait_for_work(j, &has_news)) {
+        if (!has_news) { /* Which can take seconds: QEMU is slow to answer while it begins to copy.
+                          */
+            take_sample(j);
+        }
         carry_out(j);
     }
 }
@@ -565,14 +573,21 @@ static struct err *run_open_job(struct migrate_job *j, struct migrate_result *re
     return NULL;
 }
 
+/* Two connections: while a thread waits in a long call, libvirt before 10.0 may leave another
+ * thread's call on the same connection unsent, until the next keepalive ("rpc: fix race in waking
+ * up client event loop").  A pause or an abort then comes five seconds late. */
 struct err *migrate_run(struct migrate_job *j, struct migrate_result *ret)
 {
     CLEANUP(lv_conn_freep) struct lv_conn *conn = NULL;
+    CLEANUP(lv_conn_freep) struct lv_conn *call_conn = NULL;
     CLEANUP(lv_domain_freep) struct lv_domain *dom = NULL;
+    CLEANUP(lv_domain_freep) struct lv_domain *call_dom = NULL;
     struct err *e;
 
     TRY(lv_connect(j->uri, &conn));
     TRY(lv_domain_by_uuid(conn, j->uuid, &dom));
+    TRY(lv_connect(j->uri, &call_conn));
+    TRY(lv_domain_by_uuid(call_conn, j->uuid, &call_dom));
     if (!open_job(j)) {
         *ret = (struct migrate_result){
             .end = MIGRATE_CANCELLED,
@@ -580,8 +595,9 @@ struct err *migrate_run(struct migrate_job *j, struct migrate_result *ret)
         return NULL;
     }
     j->dom = dom;
+    j->call_dom = call_dom;
     e = run_open_job(j, ret);
-    j->dom = NULL;
+    j->dom = j->call_dom = NULL;
     if (e) {
         close_job(j, MIGRATE_FAILED);
     }

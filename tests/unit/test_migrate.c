@@ -26,6 +26,7 @@ struct world {
     struct migrate_job *job;
     struct lv_conn *events;
     void (*meddle)(struct world *); /* With the first sample. */
+    void (*look)(struct world *);   /* With each after that. */
     unsigned n_starts, n_samples, n_postcopies;
     unsigned n_switches, n_postcopy_switches; /* On lv-events, and after migrate_run. */
     struct strv copy_disks;
@@ -53,6 +54,8 @@ static void on_sample(const struct lv_job *job, void *arg)
     assert_int_equal(job->type, LV_JOB_UNBOUNDED);
     if (w->n_samples++ == 0 && w->meddle) {
         w->meddle(w);
+    } else if (w->n_samples > 1 && w->look) {
+        w->look(w);
     }
 }
 
@@ -349,6 +352,23 @@ static void forcing_pauses_the_guest_which_then_moves(void **state)
     assert_int_equal(n_calls(w, "suspend"), 1);
     assert_int_equal(w->n_switches, 1);
     assert_true(has_state(w->there, "running"));
+}
+
+static void look_for_the_pause(struct world *w)
+{
+    assert_true(has_call(w, "suspend"));
+}
+
+static void forcing_does_not_wait_for_a_sample(void **state)
+{
+    struct world *w = *state;
+    struct migrate_result r;
+
+    w->meddle = force_it;
+    w->look = look_for_the_pause;
+    r = run(w, "passes 0\npass_ms 1200\n");
+    assert_int_equal(r.end, MIGRATE_COMPLETED);
+    assert_in_range(w->n_samples, 2, 9);
 }
 
 static void *abort_later(void *arg)
@@ -720,6 +740,7 @@ int main(void)
         TEST(an_abort_that_libvirt_is_not_ready_for_is_repeated),
         TEST(an_abort_after_the_end_is_refused),
         TEST(forcing_pauses_the_guest_which_then_moves),
+        TEST(forcing_does_not_wait_for_a_sample),
         TEST(a_forced_move_that_is_aborted_runs_the_guest_again),
         TEST(a_guest_that_its_user_paused_stays_paused),
         TEST(forcing_switches_to_post_copy_where_permitted),
