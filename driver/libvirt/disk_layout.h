@@ -5,6 +5,11 @@
  * Pure: flavor, image, block device mappings in; an ordered list out, from which files are made
  * (server_disks.h) and XML is written (guest_make.h).  Volumes are refused until they are built.
  *
+ * There are two kinds of rescue.  The older one boots from the rescue disk and has the server's
+ * root disk second, and nothing else; all its choices are made by the rescue image's properties.
+ * The stable one (the rescue image says hw_rescue_device or hw_rescue_bus) keeps every disk where
+ * it is and adds the rescue disk, from which the guest boots.
+ *
  * Source: nova/virt/libvirt/blockinfo.py (get_disk_info, get_disk_mapping, get_root_info,
  * get_disk_bus_for_device_type, get_eph_disk, ...), driver.py _get_guest_storage_config,
  * _create_image.
@@ -33,13 +38,16 @@ struct disk_item {
     char *guest_format; /* Of an ephemeral disk: which file system, or NULL; owned. */
     int64_t size;       /* Bytes; 0: whatever the image has. */
     int boot_index;     /* 1 and up; 0: not booted from. */
+    int bdm;            /* Which of the mappings it is; -1: none.  Nova writes "/dev/" and target,
+                         * bus and device into it where they are not set. */
 };
 
 struct disk_layout {
-    struct disk_item *items;
+    struct disk_item *items; /* In the order of the guest's XML. */
     size_t n;
-    char root_target[16]; /* Of the root disk, also in a rescue. */
-    char disk_bus[8];     /* Of the root disk's kind. */
+    char
+        root_target[16]; /* Of what the guest boots from, but in a stable rescue of its own root. */
+    char disk_bus[8];    /* Of the root disk's kind. */
     char cdrom_bus[8];
 };
 
@@ -53,8 +61,11 @@ struct disk_layout_input {
 };
 
 /* ERR_UNSUPPORTED_HARDWARE for a bus that the hypervisor does not know, ERR_NOT_IMPLEMENTED for
- * volumes, ERR_INVALID_BDM for a mapping that makes no sense. */
+ * volumes and images_type rbd and lvm, ERR_INVALID_BDM for a mapping that makes no sense,
+ * ERR_TOO_MANY_DISK_DEVICES, ERR_UNSUPPORTED_RESCUE_BUS, ERR_UNSUPPORTED_RESCUE_DEVICE. */
 struct err *disk_layout_make(const struct disk_layout_input *, struct disk_layout *ret) MUST_CHECK;
 void disk_layout_fini(struct disk_layout *);
 /* The first of a role, or NULL. */
 const struct disk_item *disk_layout_find(const struct disk_layout *, enum disk_role);
+/* Whether a rescue image asks for the stable rescue; NULL does not. */
+bool disk_layout_is_stable_rescue(const struct image_meta *rescue);
