@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +22,29 @@ struct capture {
     int fd; /* -1: at its end. */
     struct strbuf text;
 };
+
+/* How long a program may run. */
+struct limit {
+    int64_t deadline_ms;
+    struct cancel *stop;
+    int stop_fd; /* Readable when 'stop' is set; -1: there is none. */
+};
+
+static void on_stop(void *arg)
+{
+    const struct limit *l = arg;
+
+    /* It wakes; what it says is that the token is set. */
+    (void)!write(l->stop_fd, &(uint64_t){1}, sizeof(uint64_t));
+}
+
+/* How long to sleep at most; 0: it is over. */
+static int limit_left(const struct limit *l)
+{
+    int64_t left_ms = l->deadline_ms - clock_ms();
+
+    return left_ms <= 0 || cancel_is_set(l->stop) ? 0 : (int)MIN(left_ms, (int64_t)60000);
+}
 
 static struct err *spawn(const char *const *argv, int out, int err, pid_t *ret)
 {
@@ -61,18 +85,19 @@ static void read_some(struct capture *c)
     }
 }
 
-/* Reads both until both are at their end; false when the deadline came first. */
-static bool read_all(struct capture *out, struct capture *err, int64_t deadline_ms)
+/* Reads both until both are at their end; false when the limit came first. */
+static bool read_all(struct capture *out, struct capture *err, const struct limit *limit)
 {
     while (out->fd >= 0 || err->fd >= 0) {
         struct pollfd fds[] = {{.fd = out->fd, .events = POLLIN},
-                               {.fd = err->fd, .events = POLLIN}};
-        int64_t left_ms = deadline_ms - clock_ms();
+                               {.fd = err->fd, .events = POLLIN},
+                               {.fd = limit->stop_fd, .events = POLLIN}};
+        int left_ms = limit_left(limit);
 
-        if (left_ms <= 0) {
+        if (left_ms == 0) {
             return false;
         }
-        if (poll(fds, 2, (int)MIN(left_ms, (int64_t)60000)) <= 0) {
+        if (poll(fds, 3, left_ms) <= 0) {
             continue;
         }
         if (fds[0].revents) {
@@ -86,17 +111,18 @@ static bool read_all(struct capture *out, struct capture *err, int64_t deadline_
 }
 
 /* A program may close its output long before it ends. */
-static bool wait_exit(pid_t pid, int64_t deadline_ms)
+static bool wait_exit(pid_t pid, const struct limit *limit)
 {
     CLEANUP(closep) int fd = pidfd_open(pid, 0);
-    struct pollfd exited = {.fd = fd, .events = POLLIN};
-    int64_t left_ms;
+    struct pollfd fds[] = {{.fd = fd, .events = POLLIN},
+                           {.fd = limit->stop_fd, .events = POLLIN}};
+    int left_ms;
 
     if (fd < 0) {
         return true; /* Waiting without a deadline is what is left. */
     }
-    while ((left_ms = deadline_ms - clock_ms()) > 0) {
-        if (poll(&exited, 1, (int)MIN(left_ms, (int64_t)60000)) > 0) {
+    while ((left_ms = limit_left(limit)) > 0) {
+        if (poll(fds, 2, left_ms) > 0 && fds[0].revents) {
             return true;
         }
     }
@@ -123,9 +149,34 @@ static struct err *result(const char *program, int status, struct strbuf *stderr
     return err_msg(kind, "%s failed with status %d: %s", program, WEXITSTATUS(status), end);
 }
 
-struct err *proc_run(const char *const *argv, int64_t timeout_ms, char **ret_out)
+static struct err *limit_error(const char *program, const struct limit *limit, int64_t timeout_ms)
 {
-    int out[2], err[2], status = 0;
+    if (cancel_is_set(limit->stop)) {
+        return err_msg(ERR_CANCELLED, "stopped while %s ran", program);
+    }
+    return err_msg(ERR_TIMEOUT, "%s took more than %lld ms", program, (long long)timeout_ms);
+}
+
+/* What becomes of a program that runs. */
+static struct err *attend(pid_t pid, const char *program, struct capture *captures,
+                          const struct limit *limit, int64_t timeout_ms)
+{
+    bool is_done = read_all(&captures[0], &captures[1], limit) && wait_exit(pid, limit);
+    int status = 0;
+
+    if (!is_done) {
+        kill(pid, SIGKILL);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return is_done ? result(program, status, &captures[1].text)
+                   : limit_error(program, limit, timeout_ms);
+}
+
+static struct err *run(const char *const *argv, int64_t timeout_ms, const struct limit *limit,
+                       char **ret_out)
+{
+    int out[2], err[2];
     pid_t pid;
 
     if (pipe2(out, O_CLOEXEC) < 0) {
@@ -144,18 +195,7 @@ struct err *proc_run(const char *const *argv, int64_t timeout_ms, char **ret_out
     close(out[1]);
     close(err[1]);
     if (!e) {
-        int64_t deadline_ms = clock_ms() + timeout_ms;
-        bool is_done =
-            read_all(&captures[0], &captures[1], deadline_ms) && wait_exit(pid, deadline_ms);
-
-        if (!is_done) {
-            kill(pid, SIGKILL);
-        }
-        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-        }
-        e = is_done
-                ? result(argv[0], status, &captures[1].text)
-                : err_msg(ERR_TIMEOUT, "%s took more than %lld ms", argv[0], (long long)timeout_ms);
+        e = attend(pid, argv[0], captures, limit, timeout_ms);
     }
     for (size_t i = 0; i < ARRAY_SIZE(captures); i++) {
         if (captures[i].fd >= 0) {
@@ -167,5 +207,27 @@ struct err *proc_run(const char *const *argv, int64_t timeout_ms, char **ret_out
     }
     strbuf_fini(&captures[0].text);
     strbuf_fini(&captures[1].text);
+    return e;
+}
+
+struct err *proc_run(const char *const *argv, int64_t timeout_ms, char **ret_out)
+{
+    return proc_run_until(argv, timeout_ms, /* stop= */ NULL, ret_out);
+}
+
+struct err *proc_run_until(const char *const *argv, int64_t timeout_ms, struct cancel *stop,
+                           char **ret_out)
+{
+    CLEANUP(closep) int fd = stop ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+    struct limit limit = {clock_ms() + timeout_ms, stop, fd};
+    struct cancel_hook hook = {.fn = on_stop, .arg = &limit};
+
+    if (stop && fd < 0) {
+        return err_errno(errno, "starting %s", argv[0]);
+    }
+    cancel_hook_add(stop, &hook);
+    struct err *e = run(argv, timeout_ms, &limit, ret_out);
+
+    cancel_hook_del(stop, &hook);
     return e;
 }

@@ -132,6 +132,48 @@ static void it_has_no_input_and_the_usual_signals(void **state)
     assert_string_equal(out, "SigBlk:\t0000000000000000\n");
 }
 
+static void *set_soon(void *arg)
+{
+    cancel_sleep(NULL, 50);
+    cancel_set(arg);
+    return NULL;
+}
+
+static void a_program_is_killed_when_it_is_stopped(void **state)
+{
+    static const char *const programs[] = {"sleep 30", "exec >&- 2>&-; sleep 30"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
+        const char *argv[] = {"sh", "-c", programs[i], NULL};
+        CLEANUP(cancel_freep) struct cancel *stop = cancel_new();
+        int64_t start_ms = clock_ms();
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL, set_soon, stop), 0);
+        CLEANUP(err_freep) struct err *e = proc_run_until(argv, 30000, stop, NULL);
+
+        pthread_join(thread, NULL);
+        assert_true(err_is(e, ERR_CANCELLED));
+        assert_true(clock_ms() - start_ms < 5000);
+    }
+}
+
+static void a_program_that_is_not_stopped_ends_as_usual(void **state)
+{
+    CLEANUP(cancel_freep) struct cancel *stop = cancel_new();
+    CLEANUP(freep) char *out = NULL;
+
+    (void)state;
+    assert_null(proc_run_until((const char *[]){"echo", "x", NULL}, 10000, stop, &out));
+    assert_string_equal(out, "x\n");
+    cancel_set(stop);
+    CLEANUP(err_freep)
+    struct err *e = proc_run_until((const char *[]){"sleep", "30", NULL}, 10000, stop, NULL);
+
+    assert_true(err_is(e, ERR_CANCELLED));
+}
+
 static void descriptors_do_not_leak(void **state)
 {
     int before = n_fds();
@@ -141,6 +183,7 @@ static void descriptors_do_not_leak(void **state)
     a_failure_says_status_and_words(NULL);
     a_program_that_is_not_there_is_an_error(NULL);
     a_program_that_takes_too_long_is_killed(NULL);
+    a_program_that_is_not_stopped_ends_as_usual(NULL);
     assert_int_equal(n_fds(), before);
 }
 
@@ -155,6 +198,8 @@ int main(void)
         cmocka_unit_test(one_that_has_closed_its_output_is_still_waited_for),
         cmocka_unit_test(much_output_is_cut_and_does_not_block),
         cmocka_unit_test(it_has_no_input_and_the_usual_signals),
+        cmocka_unit_test(a_program_is_killed_when_it_is_stopped),
+        cmocka_unit_test(a_program_that_is_not_stopped_ends_as_usual),
         cmocka_unit_test(descriptors_do_not_leak),
     };
 
