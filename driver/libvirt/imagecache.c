@@ -82,6 +82,63 @@ struct err *imagecache_name_read(const char *name, struct imagecache_name *ret)
                    name);
 }
 
+char *imagecache_path(const struct conf *conf, const char *name)
+{
+    return str_printf("%s/%s/%s", conf->dflt.instances_path, conf->image_cache.subdirectory_name,
+                      name);
+}
+
+struct err *imagecache_image_path(const struct conf *conf, const char *image_id, char **ret)
+{
+    CLEANUP(freep) char *name = NULL;
+
+    TRY(hash_text("sha1", image_id, &name));
+    *ret = imagecache_path(conf, name);
+    return NULL;
+}
+
+/* The command that virt_mkfs has for a kind of guest, or NULL; the last one counts. */
+static const char *mkfs_command(const struct conf *conf, const char *os_type)
+{
+    const char *found = NULL;
+
+    for (size_t i = 0; os_type && i < conf->dflt.virt_mkfs.n; i++) {
+        const char *item = conf->dflt.virt_mkfs.items[i];
+        size_t len = strcspn(item, "=");
+
+        if (len == strlen(os_type) && strncmp(item, os_type, len) == 0 && item[len]) {
+            found = item[len + 1] ? item + len + 1 : NULL;
+        }
+    }
+    return found;
+}
+
+/* What makes the file system of a guest's ephemeral disk: a command, or its name. */
+static const char *ephemeral_fs(const struct conf *conf, const char *os_type,
+                                const char *guest_format)
+{
+    const char *command = mkfs_command(conf, os_type);
+
+    command = command ? command : mkfs_command(conf, "default");
+    if (command || guest_format) {
+        return command ? command : guest_format;
+    }
+    if (!str_is_empty(conf->dflt.default_ephemeral_format)) {
+        return conf->dflt.default_ephemeral_format;
+    }
+    return str_eq(os_type, "linux") ? "ext4" : str_eq(os_type, "windows") ? "ntfs" : "vfat";
+}
+
+struct err *imagecache_mkfs_hash(const struct conf *conf, const char *os_type,
+                                 const char *guest_format, char **ret)
+{
+    CLEANUP(freep) char *md5 = NULL;
+
+    TRY(hash_text("md5", ephemeral_fs(conf, os_type, guest_format), &md5));
+    *ret = str_ndup(md5, MKFS_LEN);
+    return NULL;
+}
+
 /* ---- Locks ---- */
 
 /* Nova's locks are POSIX record locks on instances_path/locks/nova-NAME.  Ours are those of the
@@ -169,21 +226,17 @@ static struct err *has_magic(const char *path, const char *magic, bool *ret)
     return NULL;
 }
 
-/* An image that is declared raw and is not.  Nova refuses it too: a host that once guessed the
- * format has converted it, and its copy is another one than ours. */
-static struct err *check_raw(const char *image_ref, const char *path)
+/* A raw image may begin like another format, and stays raw: qemu-img is always told.  Only where
+ * the cache keeps qcow2 as it came, the two could not be told apart later. */
+static struct err *check_raw(const struct conf *conf, const char *image_ref, const char *path)
 {
-    static const char *const magics[] = {QCOW2_MAGIC, "KDMV", "vhdxfile"};
+    bool is_qcow2;
 
-    for (size_t i = 0; i < ARRAY_SIZE(magics); i++) {
-        bool has;
-
-        TRY(has_magic(path, magics[i], &has));
-        if (has) {
-            return unacceptable(image_ref, "Image content does not match disk_format");
-        }
+    if (conf->dflt.force_raw_images) {
+        return NULL;
     }
-    return NULL;
+    TRY(has_magic(path, QCOW2_MAGIC, &is_qcow2));
+    return is_qcow2 ? unacceptable(image_ref, "Image content does not match disk_format") : NULL;
 }
 
 struct err *imagecache_examine(const char *image_ref, const char *format, struct json_object *info,
@@ -235,20 +288,26 @@ static struct err *read_info(const char *path, const char *format, struct json_o
     return jv_parse(text, strlen(text), ret);
 }
 
+static struct err *file_size(const char *path, int64_t *ret)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        return err_errno(errno, "looking at %s", path);
+    }
+    *ret = st.st_size;
+    return NULL;
+}
+
 /* How large the disk in a file is, after all checks of it. */
 static struct err *examine(const struct conf *conf, const char *image_ref, const char *path,
                            const char *format, int64_t *ret_size)
 {
     CLEANUP(jv_putp) struct json_object *info = NULL;
-    struct stat st;
 
     if (str_eq(format, "raw")) {
-        TRY(check_raw(image_ref, path));
-        if (stat(path, &st) < 0) {
-            return err_errno(errno, "looking at %s", path);
-        }
-        *ret_size = st.st_size;
-        return NULL;
+        TRY(check_raw(conf, image_ref, path));
+        return file_size(path, ret_size);
     }
     CLEANUP(err_freep) struct err *e = read_info(path, format, &info);
 
@@ -296,12 +355,13 @@ static struct err *publish(const char *tmp, const char *path)
     return sync_path(dir);
 }
 
-static struct err *convert(const char *from, const char *format, const char *to)
+static struct err *convert(const char *from, const char *format, const char *to,
+                           struct cancel *stop)
 {
     const char *argv[] = {"qemu-img", "convert", "-t", "writeback", "-f", format,
                           "-O",       "raw",     from, to,          NULL};
 
-    return proc_run(argv, CONVERT_MS, NULL);
+    return proc_run_until(argv, CONVERT_MS, stop, NULL);
 }
 
 /* What an image is made of in: two temporary files next to the place where it belongs. */
@@ -323,10 +383,10 @@ static struct err *download(const struct job *j, const struct glance_image *imag
     return glance_image_download(j->env->glance, j->ctx, image, fd, j->env->stop);
 }
 
-static struct err *check_size(const struct job *j, int64_t image_size)
+static struct err *check_size(int64_t disk_size, int64_t image_size)
 {
-    if (image_size > j->size) {
-        CLEANUP(freep) char *disk = str_printf("%" PRId64, j->size);
+    if (image_size > disk_size) {
+        CLEANUP(freep) char *disk = str_printf("%" PRId64, disk_size);
         CLEANUP(freep) char *image = str_printf("%" PRId64, image_size);
 
         return err_new(ERR_FLAVOR_DISK_TOO_SMALL, "flavor_size", disk, "image_size", image, NULL);
@@ -349,13 +409,17 @@ static struct err *make_image(const struct job *j)
     if (!conf->dflt.force_raw_images && !str_eq(format, "raw") && !str_eq(format, "qcow2")) {
         return unacceptable(j->image_ref, "only raw and qcow2 can be used without a conversion");
     }
+    if (str_eq(format, "raw")) {
+        TRY(check_size(j->size, image.size)); /* Better now than after the download. */
+    }
     TRY(download(j, &image));
     TRY(examine(conf, j->image_ref, j->part, format, &disk_size));
-    TRY(check_size(j, disk_size));
+    TRY(check_size(j->size, disk_size));
     if (str_eq(format, "raw") || !conf->dflt.force_raw_images) {
         TRY(publish(j->part, j->path));
     } else {
-        TRY_CTX(convert(j->part, format, j->converted), "converting image %s", j->image_ref);
+        TRY_CTX(convert(j->part, format, j->converted, j->env->stop), "converting image %s",
+                j->image_ref);
         TRY(publish(j->converted, j->path));
     }
     log_info(LOG_LIBVIRT, "fetched image %s (%s, %" PRId64 " MiB) in %" PRId64 " ms", j->image_ref,
@@ -454,7 +518,7 @@ static struct err *make_ephemeral(const struct job *j, const struct imagecache_n
 
     TRY(imagecache_mkfs(j->env->conf, name->mkfs_hash, "ephemeral0", j->part, &argv));
     TRY(make_file(j->part, name->size));
-    TRY(proc_run((const char *const *)argv.items, MKFS_MS, NULL));
+    TRY(proc_run_until((const char *const *)argv.items, MKFS_MS, j->env->stop, NULL));
     return publish(j->part, j->path);
 }
 
@@ -531,20 +595,16 @@ static struct err *make_locked(const struct imagecache_env *env, const struct rc
 
 /* What a file is that was there before us.  Without force_raw_images Nova keeps qcow2 as it came;
  * it has examined it, but perhaps in a release that did not know everything. */
-static struct err *format_of_cached(const struct conf *conf, const char *image_ref,
-                                    const char *path, const char **ret)
+static struct err *look_at_cached(const struct conf *conf, const char *image_ref, const char *path,
+                                  const char **ret_format, int64_t *ret_size)
 {
     bool is_qcow2 = false;
-    int64_t size;
 
     if (!conf->dflt.force_raw_images) {
         TRY(has_magic(path, QCOW2_MAGIC, &is_qcow2));
     }
-    if (is_qcow2) {
-        TRY(examine(conf, image_ref, path, "qcow2", &size));
-    }
-    *ret = is_qcow2 ? "qcow2" : "raw";
-    return NULL;
+    *ret_format = is_qcow2 ? "qcow2" : "raw";
+    return is_qcow2 ? examine(conf, image_ref, path, "qcow2", ret_size) : file_size(path, ret_size);
 }
 
 struct err *imagecache_fetch(const struct imagecache_env *env, const struct rctx *ctx,
@@ -553,6 +613,8 @@ struct err *imagecache_fetch(const struct imagecache_env *env, const struct rctx
 {
     CLEANUP(freep)
     char *dir = str_ndup(backing_path, (size_t)(base_name(backing_path) - backing_path));
+    const char *format = NULL;
+    int64_t cached_size;
 
     TRY(fs_mkdir_all(&fs_real, dir, 0755));
     if (access(backing_path, R_OK) < 0) {
@@ -561,7 +623,10 @@ struct err *imagecache_fetch(const struct imagecache_env *env, const struct rctx
     }
     /* Nova removes what nobody has used for a while, by this time. */
     utimensat(AT_FDCWD, backing_path, NULL, 0);
-    return format_of_cached(env->conf, image_ref, backing_path, ret_format);
+    TRY(look_at_cached(env->conf, image_ref, backing_path, &format, &cached_size));
+    TRY(check_size(size, cached_size));
+    *ret_format = format;
+    return NULL;
 }
 
 struct err *imagecache_fetch_file(const struct imagecache_env *env, const struct rctx *ctx,

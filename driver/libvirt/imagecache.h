@@ -23,6 +23,10 @@
 #include "base/sync.h"
 #include "rpc/rest/glance.h"
 
+/* <instances_path>/_base/<name>, and that of an image. */
+char *imagecache_path(const struct conf *, const char *name) MUST_CHECK;
+struct err *imagecache_image_path(const struct conf *, const char *image_id, char **ret) MUST_CHECK;
+
 struct imagecache_env {
     const struct conf *conf;
     struct glance *glance;
@@ -61,6 +65,14 @@ struct imagecache_name {
  * "swap_MIB".  ERR_MIGRATION_ERROR: anything else, also the names of resized images that old
  * releases made. */
 struct err *imagecache_name_read(const char *name, struct imagecache_name *ret) MUST_CHECK;
+
+/* HASH of the file system that an ephemeral disk gets: what the request says ('guest_format'), else
+ * what virt_mkfs and default_ephemeral_format say, else what suits the guest.  Both may be NULL.
+ *
+ * Nova names the file by what a guest of no kind would get, whatever is in it; so servers of
+ * another kind get the wrong one from its cache.  Ours are named for what they are. */
+struct err *imagecache_mkfs_hash(const struct conf *, const char *os_type, const char *guest_format,
+                                 char **ret) MUST_CHECK;
 
 /* How to make the file system whose name, or whose command of virt_mkfs, has that hash.
  * ERR_MIGRATION_ERROR: this host does not know it. */

@@ -365,8 +365,6 @@ static void an_image_that_is_not_what_it_says_is_refused(void **state)
     struct host *h = *state;
 
     make_image(h, "qcow2", NULL);
-    glance.format = "raw";
-    assert_refused(h, ERR_IMAGE_UNACCEPTABLE, "does not match disk_format");
     glance.format = "vdi";
     assert_refused(h, ERR_IMAGE_UNACCEPTABLE, "does not match disk_format");
     write_image(h, "qcow2", "hello", 5);
@@ -377,6 +375,26 @@ static void an_image_that_is_not_what_it_says_is_refused(void **state)
     assert_refused(h, ERR_IMAGE_UNACCEPTABLE, "not in a supported format");
     glance.format = NULL;
     assert_refused(h, ERR_IMAGE_UNACCEPTABLE, "not in a supported format");
+}
+
+/* Where the cache keeps qcow2 as it comes, it could not be told from one later. */
+static void a_raw_image_that_begins_like_qcow2_stays_raw_or_is_refused(void **state)
+{
+    struct host *h = *state;
+    CLEANUP(freep) char *plain = NULL;
+    CLEANUP(freep) char *cached = NULL;
+    size_t len, cached_len;
+
+    make_image(h, "qcow2", "backing_file=/etc/passwd,backing_fmt=raw");
+    glance.format = "raw";
+    h->conf.dflt.force_raw_images = false;
+    assert_refused(h, ERR_IMAGE_UNACCEPTABLE, "does not match disk_format");
+    h->conf.dflt.force_raw_images = true;
+    assert_fetched(h, "raw");
+    assert_null(fs_read(&fs_real, glance.data, &plain, &len));
+    assert_null(fs_read(&fs_real, h->cached, &cached, &cached_len));
+    assert_int_equal(cached_len, len);
+    assert_memory_equal(cached, plain, len);
 }
 
 static void an_image_over_another_file_is_refused(void **state)
@@ -639,6 +657,7 @@ int main(void)
         TEST(a_raw_image_is_taken_as_it_is),
         TEST(other_formats_are_converted),
         TEST(an_image_that_is_not_what_it_says_is_refused),
+        TEST(a_raw_image_that_begins_like_qcow2_stays_raw_or_is_refused),
         TEST(an_image_over_another_file_is_refused),
         TEST(an_image_larger_than_its_disk_is_refused),
         TEST(the_image_of_another_server_is_not_fetched),
