@@ -114,8 +114,7 @@ static bool read_all(struct capture *out, struct capture *err, const struct limi
 static bool wait_exit(pid_t pid, const struct limit *limit)
 {
     CLEANUP(closep) int fd = pidfd_open(pid, 0);
-    struct pollfd fds[] = {{.fd = fd, .events = POLLIN},
-                           {.fd = limit->stop_fd, .events = POLLIN}};
+    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = limit->stop_fd, .events = POLLIN}};
     int left_ms;
 
     if (fd < 0) {
