@@ -1,5 +1,6 @@
 #include "rpc/rest/glance.h"
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "rpc/rest/http.h"
@@ -11,9 +12,14 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#define RETRY_MS 1000 /* Nova's. */
+#define RETRY_MS    1000 /* Nova's. */
+#define PROGRESS_MS 10000
+#define UPLOAD_MS   600000 /* A store may take its time over what it has got. */
+#define MAX_IMAGES  10000
+#define PATCH_TYPE  "application/openstack-images-v2.1-json-patch"
 
 struct glance {
     struct rest_session *session;
@@ -85,6 +91,24 @@ struct err *glance_image_read(struct json_object *json, struct glance_image *ret
     return NULL;
 }
 
+static struct err *image_error(long status, const char *id, const char *text)
+{
+    switch (status) {
+    case 400:
+        return err_new(ERR_IMAGE_BAD_REQUEST, "image_id", id, "response", text, NULL);
+    case 401:
+    case 403:
+        return err_new(ERR_IMAGE_NOT_AUTHORIZED, "image_id", id, NULL);
+    case 404:
+    case 410: /* Deleted during an upload. */
+        return err_new(ERR_IMAGE_NOT_FOUND, "image_id", id, NULL);
+    case 413:
+        return err_new(ERR_IMAGE_QUOTA_EXCEEDED, "image_id", id, NULL);
+    default:
+        return NULL;
+    }
+}
+
 /* The error for an answer, as Nova tells it; NULL for one that is fine. */
 static struct err *answer_error(const struct rest_request *req, const struct rest_response *resp,
                                 const char *id)
@@ -93,16 +117,9 @@ static struct err *answer_error(const struct rest_request *req, const struct res
         return NULL;
     }
     CLEANUP(err_freep) struct err *e = rest_error(req, resp);
+    struct err *named = id ? image_error(resp->status, id, rest_error_text(resp)) : NULL;
 
-    if (resp->status == 404) {
-        return err_context(err_new(ERR_IMAGE_NOT_FOUND, "image_id", id, NULL), "%s",
-                           err_message(e));
-    }
-    if (resp->status == 401 || resp->status == 403) {
-        return err_context(err_new(ERR_IMAGE_NOT_AUTHORIZED, "image_id", id, NULL), "%s",
-                           err_message(e));
-    }
-    return TAKE(e);
+    return named ? err_context(named, "%s", err_message(e)) : TAKE(e);
 }
 
 /* Asks one server once.  *ret_again: it, or its network, did not do what it could have done. */
@@ -146,27 +163,182 @@ static struct err *next_attempt(struct glance *g, struct err *e, bool again, uns
     return NULL;
 }
 
-struct err *glance_image_get(struct glance *g, const struct rctx *ctx, const char *id,
-                             struct glance_image *ret)
+/* Asks until somebody answers.  'id' is the image that it is about, or NULL. */
+static struct err *call(struct glance *g, const struct rest_request *req, const char *id,
+                        struct json_object **ret)
 {
-    CLEANUP(freep) char *quoted = rest_quote(id);
-    CLEANUP(freep) char *path = str_printf("/images/%s", quoted);
-    const struct rest_request req = {.method = "GET", .path = path, .user = ctx};
-
     for (unsigned i = 1;; i++) {
         CLEANUP(rest_response_fini) struct rest_response resp = {0};
         bool again;
-        struct err *e = ask(g, &req, id, &resp, &again);
+        struct err *e = ask(g, req, id, &resp, &again);
 
         if (!e) {
-            TRY(glance_image_read(resp.body, ret));
+            *ret = TAKE(resp.body);
             return NULL;
         }
-        TRY_CTX(next_attempt(g, e, again, i, NULL), "reading image %s", id);
+        TRY_CTX(next_attempt(g, e, again, i, NULL), "%s %s", req->method, req->path);
     }
 }
 
+static char *image_path(const char *id, const char *suffix)
+{
+    CLEANUP(freep) char *quoted = rest_quote(id);
+
+    return str_printf("/images/%s%s", quoted, suffix);
+}
+
+struct err *glance_image_get_json(struct glance *g, const struct rctx *ctx, const char *id,
+                                  struct json_object **ret)
+{
+    CLEANUP(freep) char *path = image_path(id, "");
+
+    return call(g, &(struct rest_request){.method = "GET", .path = path, .user = ctx}, id, ret);
+}
+
+struct err *glance_image_get(struct glance *g, const struct rctx *ctx, const char *id,
+                             struct glance_image *ret)
+{
+    CLEANUP(jv_putp) struct json_object *json = NULL;
+
+    TRY(glance_image_get_json(g, ctx, id, &json));
+    return glance_image_read(json, ret);
+}
+
+struct json_object *glance_patch(struct json_object *image, struct json_object *wanted)
+{
+    struct json_object *patch = json_object_new_array();
+
+    json_object_object_foreach(wanted, name, value)
+    {
+        struct json_object *now = NULL, *op;
+        bool has = json_object_object_get_ex(image, name, &now);
+
+        if (has && json_object_equal(now, value)) {
+            continue;
+        }
+        CLEANUP(freep) char *path = str_printf("/%s", name);
+
+        op = json_object_new_object();
+        jv_add_str(op, "op", has ? "replace" : "add");
+        jv_add_str(op, "path", path);
+        jv_add(op, "value", json_object_get(value));
+        json_object_array_add(patch, op);
+    }
+    return patch;
+}
+
+struct err *glance_image_update(struct glance *g, const struct rctx *ctx, const char *id,
+                                struct json_object *wanted)
+{
+    CLEANUP(jv_putp) struct json_object *image = NULL;
+    CLEANUP(jv_putp) struct json_object *patch = NULL;
+    CLEANUP(jv_putp) struct json_object *updated = NULL;
+    CLEANUP(freep) char *path = image_path(id, "");
+
+    TRY(glance_image_get_json(g, ctx, id, &image));
+    patch = glance_patch(image, wanted);
+    if (json_object_array_length(patch) == 0) {
+        return NULL;
+    }
+    const struct rest_request req = {
+        .method = "PATCH", .path = path, .user = ctx, .body = patch, .content_type = PATCH_TYPE};
+
+    return call(g, &req, id, &updated);
+}
+
+struct err *glance_image_delete(struct glance *g, const struct rctx *ctx, const char *id)
+{
+    CLEANUP(jv_putp) struct json_object *nothing = NULL;
+    CLEANUP(freep) char *path = image_path(id, "");
+    const struct rest_request req = {.method = "DELETE", .path = path, .user = ctx};
+    CLEANUP(err_freep) struct err *e = call(g, &req, id, &nothing);
+
+    if (err_is(e, ERR_CONFLICT)) {
+        return err_new(ERR_IMAGE_DELETE_CONFLICT, "reason", err_message(e), NULL);
+    }
+    return TAKE(e);
+}
+
+/* -- Lists ----------------------------------------------------------------------------------- */
+
+static char *list_path(struct json_object *filters)
+{
+    struct strbuf path = {0};
+
+    strbuf_add(&path, "/images?sort_key=created_at&sort_dir=desc");
+    json_object_object_foreach(filters, name, value)
+    {
+        CLEANUP(freep) char *quoted_name = rest_quote(name);
+        CLEANUP(freep) char *quoted = rest_quote(json_object_get_string(value));
+
+        strbuf_addf(&path, "&%s=%s", quoted_name, quoted);
+    }
+    return strbuf_take(&path);
+}
+
+/* One page; *ret_next is the path of the next, or NULL. */
+static struct err *list_page(struct glance *g, const struct rctx *ctx, const char *path,
+                             struct json_object *images, char **ret_next)
+{
+    CLEANUP(jv_putp) struct json_object *body = NULL;
+
+    TRY(call(g, &(struct rest_request){.method = "GET", .path = path, .user = ctx}, NULL, &body));
+    struct jv_reader r = jv_reader_init(body, "list of images");
+    struct json_object *page = jv_arr(&r, "images");
+    const char *next = jv_str_or(&r, "next", NULL);
+
+    TRY(jv_finish(&r));
+    for (size_t i = 0; i < json_object_array_length(page); i++) {
+        json_object_array_add(images, json_object_get(json_object_array_get_idx(page, i)));
+    }
+    /* It is "/v2/images?...", and the version is ours to add. */
+    next = next ? strstr(next, "/images?") : NULL;
+    *ret_next = json_object_array_length(page) > 0 ? str_dup(next) : NULL;
+    return NULL;
+}
+
+struct err *glance_image_list(struct glance *g, const struct rctx *ctx, struct json_object *filters,
+                              struct json_object **ret)
+{
+    CLEANUP(jv_putp) struct json_object *images = json_object_new_array();
+    CLEANUP(freep) char *path = list_path(filters);
+
+    while (path) {
+        char *next = NULL;
+
+        TRY_CTX(list_page(g, ctx, path, images, &next), "listing images");
+        free(path);
+        path = next;
+        if (json_object_array_length(images) > MAX_IMAGES) {
+            return err_msg(ERR_HTTP, "glance has more than %d such images", MAX_IMAGES);
+        }
+    }
+    *ret = TAKE(images);
+    return NULL;
+}
+
 /* -- Data ------------------------------------------------------------------------------------ */
+
+/* Says now and then how far a transfer is. */
+struct progress {
+    const char *verb, *id;
+    int64_t total;
+    int64_t next_ms; /* 0: nothing has moved. */
+};
+
+static void progress_tell(struct progress *p, int64_t n_done)
+{
+    int64_t now_ms = clock_ms();
+
+    if (p->next_ms == 0) {
+        p->next_ms = now_ms + PROGRESS_MS;
+    }
+    if (now_ms >= p->next_ms) {
+        p->next_ms = now_ms + PROGRESS_MS;
+        log_info(LOG_REST, "%s image %s: %" PRId64 " of %" PRId64 " MiB", p->verb, p->id,
+                 n_done >> 20, p->total >> 20);
+    }
+}
 
 struct download {
     const struct glance_image *image;
@@ -175,6 +347,7 @@ struct download {
     struct hash *hash;    /* NULL: nothing to compare with. */
     const char *expected; /* What it must be. */
     int64_t n_written;
+    struct progress progress;
 };
 
 static struct err *unacceptable(const struct glance_image *image, const char *reason)
@@ -210,6 +383,7 @@ static struct err *on_data(const void *data, size_t len, void *arg)
         hash_add(d->hash, data, len);
     }
     d->n_written += (int64_t)len;
+    progress_tell(&d->progress, d->n_written);
     return NULL;
 }
 
@@ -272,9 +446,8 @@ static struct err *fetch_rest(struct glance *g, const struct rest_request *req, 
 
 static struct err *download(struct glance *g, const struct rctx *ctx, struct download *d)
 {
-    CLEANUP(freep) char *quoted = rest_quote(d->image->id);
-    CLEANUP(freep) char *path = str_printf("/images/%s/file", quoted);
-    const struct rest_request req = {.method = "GET", .path = path, .user = ctx};
+    CLEANUP(freep) char *path = image_path(d->image->id, "/file");
+    const struct rest_request req = {.method = "GET", .path = path, .user = ctx, .stop = d->stop};
 
     TRY(choose_hash(d));
     for (unsigned n_failed = 0; d->n_written < d->image->size;) {
@@ -292,7 +465,10 @@ static struct err *download(struct glance *g, const struct rctx *ctx, struct dow
 struct err *glance_image_download(struct glance *g, const struct rctx *ctx,
                                   const struct glance_image *image, int fd, struct cancel *stop)
 {
-    struct download d = {.image = image, .fd = fd, .stop = stop};
+    struct download d = {.image = image,
+                         .fd = fd,
+                         .stop = stop,
+                         .progress = {"fetching", image->id, image->size, 0}};
 
     if (image->size < 0) {
         return unacceptable(image, "Image has no associated data");
@@ -306,4 +482,84 @@ struct err *glance_image_download(struct glance *g, const struct rctx *ctx,
 
     hash_free(d.hash);
     return e;
+}
+
+struct upload {
+    const char *id;
+    int fd;
+    struct progress progress;
+};
+
+static struct err *on_read(int64_t offset, void *buf, size_t len, size_t *ret_len, void *arg)
+{
+    struct upload *u = arg;
+    ssize_t n;
+
+    while ((n = pread(u->fd, buf, len, (off_t)offset)) < 0 && errno == EINTR) {
+    }
+    if (n < 0) {
+        return err_errno(errno, "reading the data of image %s", u->id);
+    }
+    if (n == 0) {
+        return err_msg(ERR_INTERNAL, "the data of image %s have become shorter", u->id);
+    }
+    progress_tell(&u->progress, offset);
+    *ret_len = (size_t)n;
+    return NULL;
+}
+
+/* Whether an earlier attempt has succeeded whose answer was lost. */
+static struct err *is_uploaded(struct glance *g, const struct rctx *ctx, const struct upload *u,
+                               bool *ret)
+{
+    CLEANUP(glance_image_fini) struct glance_image image = {0};
+
+    TRY(glance_image_get(g, ctx, u->id, &image));
+    *ret = str_eq(image.status, "active") && image.size == u->progress.total;
+    return NULL;
+}
+
+static struct err *upload(struct glance *g, const struct rest_request *req, struct upload *u)
+{
+    for (unsigned n_failed = 0;;) {
+        CLEANUP(rest_response_fini) struct rest_response resp = {0};
+        bool again = false, is_done = false;
+        struct err *e = ask(g, req, u->id, &resp, &again);
+
+        if (!e) {
+            return NULL;
+        }
+        /* Until glance has noticed that a connection is gone, the image is still being saved. */
+        if (n_failed > 0 && err_is(e, ERR_CONFLICT)) {
+            again = true;
+            err_ignore(is_uploaded(g, req->user, u, &is_done), "looking at an image sent before");
+        }
+        if (is_done) {
+            err_free(e);
+            return NULL;
+        }
+        TRY_CTX(next_attempt(g, e, again, ++n_failed, req->stop), "sending image %s", u->id);
+    }
+}
+
+struct err *glance_image_upload(struct glance *g, const struct rctx *ctx, const char *id, int fd,
+                                struct cancel *stop)
+{
+    CLEANUP(freep) char *path = image_path(id, "/file");
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) {
+        return err_errno(errno, "looking at the data of image %s", id);
+    }
+    struct upload u = {.id = id, .fd = fd, .progress = {"sending", id, st.st_size, 0}};
+    const struct http_source source = {.read = on_read, .arg = &u, .size = st.st_size};
+    const struct rest_request req = {.method = "PUT",
+                                     .path = path,
+                                     .user = ctx,
+                                     .content_type = "application/octet-stream",
+                                     .source = &source,
+                                     .stop = stop,
+                                     .timeout_ms = UPLOAD_MS};
+
+    return upload(g, &req, &u);
 }

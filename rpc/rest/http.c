@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/sync.h"
 
 #include <curl/curl.h>
 #include <inttypes.h>
@@ -15,6 +14,7 @@
 #define CONNECT_MS       10000
 #define RETRY_FIRST_MS   500 /* keystoneauth's; doubled each time. */
 #define RETRY_LONGEST_MS 8000
+#define UPLOAD_BUFFER    (512 << 10) /* How much a source is asked for at a time. */
 #define LOGGED_BODY_LEN  512
 
 /* The pool is the process's, as libcurl's own state is: whoever asks next, for whichever service,
@@ -119,9 +119,11 @@ static void pool_put(CURL *curl, char *origin)
     curl_easy_cleanup(old);
 }
 
-/* The body of one answer. */
+/* The bodies of one attempt: what is sent of a source, and the answer's. */
 struct body {
     CURL *curl;
+    const struct http_source *source; /* NULL: none. */
+    int64_t n_sent;
     const struct http_stream *stream; /* NULL: it is kept. */
     struct strbuf kept;
     bool is_streamed; /* It has begun to go to the stream. */
@@ -182,6 +184,26 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
     return size * n;
 }
 
+static size_t on_source(char *buf, size_t size, size_t n, void *arg)
+{
+    struct body *b = arg;
+    size_t len = (size_t)MIN((int64_t)(size * n), b->source->size - b->n_sent), got = 0;
+
+    b->err = len > 0 ? b->source->read(b->n_sent, buf, len, &got, b->source->arg) : NULL;
+    b->n_sent += (int64_t)got;
+    return b->err ? CURL_READFUNC_ABORT : got;
+}
+
+static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
+                       curl_off_t up)
+{
+    (void)down_total;
+    (void)down;
+    (void)up_total;
+    (void)up;
+    return cancel_is_set(arg); /* CURLE_ABORTED_BY_CALLBACK */
+}
+
 static struct curl_slist *add_header(struct curl_slist *list, const char *line)
 {
     struct curl_slist *longer = curl_slist_append(list, line);
@@ -203,7 +225,15 @@ static struct curl_slist *make_headers(const struct http_request *req)
 
         list = add_header(list, range);
     }
-    list = add_header(list, req->body ? "Content-Type: application/json" : "Content-Type:");
+    if (req->body || req->source) {
+        CLEANUP(freep)
+        char *type = str_printf("Content-Type: %s",
+                                req->content_type ? req->content_type : "application/json");
+
+        list = add_header(list, type);
+    } else {
+        list = add_header(list, "Content-Type:");
+    }
     for (size_t i = 0; req->header && i < req->header->n; i++) {
         list = add_header(list, req->header->items[i]);
     }
@@ -242,9 +272,9 @@ static void set_options(CURL *curl, const struct http_request *req, struct curl_
     curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(curl, CURLOPT_MAXCONNECTS, 1L);
     /* libcurl repeats a request on its own when a kept connection turns out to be dead. */
-    curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, req->is_idempotent ? 0L : 1L);
+    curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, req->is_idempotent && !req->source ? 0L : 1L);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, MIN(timeout, (long)CONNECT_MS));
-    if (req->stream) {
+    if (req->stream || req->source) {
         /* However long it takes, as long as it goes on. */
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, MAX(timeout / 1000, 1L));
@@ -255,8 +285,17 @@ static void set_options(CURL *curl, const struct http_request *req, struct curl_
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, req->stop ? 0L : 1L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, req->stop);
     set_tls(curl, req->tls);
-    if (req->body || str_eq(req->method, "POST") || str_eq(req->method, "PUT")) {
+    if (req->source) {
+        curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_source);
+        curl_easy_setopt(curl, CURLOPT_READDATA, body);
+        curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)req->source->size);
+        curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BUFFER);
+    } else if (req->body || str_eq(req->method, "POST") || str_eq(req->method, "PUT")) {
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, req->body ? req->body : "");
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
                          (curl_off_t)(req->body ? strlen(req->body) : 0));
@@ -311,6 +350,9 @@ static struct err *transfer_error(const struct http_request *req, CURLcode rc, s
     if (body->err) {
         return err_context(TAKE(body->err), "%s %s", req->method, req->url);
     }
+    if (rc == CURLE_ABORTED_BY_CALLBACK) {
+        return err_msg(ERR_CANCELLED, "stopped during %s %s", req->method, req->url);
+    }
     if (rc == CURLE_WRITE_ERROR) {
         return err_msg(ERR_HTTP, "%s %s: the answer is larger than %u MiB", req->method, req->url,
                        HTTP_MAX_BODY >> 20);
@@ -327,7 +369,7 @@ static struct err *attempt(const struct http_request *req, struct http_response 
     CLEANUP(freep) char *origin = origin_of(req->url);
     CURL *curl = pool_take(origin);
     struct curl_slist *headers = make_headers(req);
-    struct body body = {.curl = curl, .stream = req->stream};
+    struct body body = {.curl = curl, .source = req->source, .stream = req->stream};
     char error[CURL_ERROR_SIZE] = "";
     CURLcode rc;
 
@@ -342,8 +384,9 @@ static struct err *attempt(const struct http_request *req, struct http_response 
         return NULL;
     }
     *ret_again =
-        was_not_sent(curl, rc) || (req->is_idempotent && !body.is_streamed &&
-                                   rc != CURLE_OPERATION_TIMEDOUT && rc != CURLE_WRITE_ERROR);
+        was_not_sent(curl, rc) ||
+        (req->is_idempotent && !body.is_streamed && !body.err && rc != CURLE_OPERATION_TIMEDOUT &&
+         rc != CURLE_WRITE_ERROR && rc != CURLE_ABORTED_BY_CALLBACK);
     curl_easy_cleanup(curl);
     curl_slist_free_all(headers);
     strbuf_fini(&body.kept);
@@ -390,7 +433,7 @@ struct err *http_send(const struct http_request *req, struct http_response *ret)
         }
         err_free(e);
         http_response_fini(&resp);
-        cancel_sleep(NULL, pause_ms);
+        cancel_sleep(req->stop, pause_ms);
         pause_ms = MIN(pause_ms * 2, RETRY_LONGEST_MS);
     }
 }

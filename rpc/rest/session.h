@@ -13,9 +13,11 @@
 
 #include "base/err.h"
 #include "base/jv.h"
+#include "base/sync.h"
 #include "rpc/objects/context.h"
 
 struct conf_holder;
+struct http_source;
 struct http_stream;
 struct rest_session;
 
@@ -36,7 +38,10 @@ struct rest_request {
     struct json_object *body; /* Borrowed; NULL: none. */
     const struct rctx *user;  /* Use this user's token instead of our own; NULL: our own. */
     const char *endpoint;     /* Instead of the session's own; NULL: that. */
+    const char *content_type; /* Of body or source; NULL: JSON. */
+    const struct http_source *source; /* Gives the body, see http.h; NULL: 'body' does. */
     const struct http_stream *stream; /* Takes the body, see http.h; NULL: it is returned. */
+    struct cancel *stop;              /* Ends it: ERR_CANCELLED.  May be NULL. */
     int64_t timeout_ms;               /* 0: 60 s. */
     unsigned n_retries; /* On connection errors and 503; not for POST, unless it was not sent. */
 };

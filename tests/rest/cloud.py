@@ -80,8 +80,10 @@ class Cloud:
             return self.placement(method, path[10:].strip('/').split('/'), query, body)
         if path.startswith('/v2.0/'):
             return self.neutron(method, path[6:].split('/'), query, body)
+        if path == '/image/v2/images':
+            return self.image_list(query)
         if path.startswith('/image/v2/images/') and path.split('/')[4] in self.images:
-            return self.glance(path.split('/')[4:], headers)
+            return self.glance(method, path.split('/')[4:], headers, body)
         if path.startswith('/image/v2/'):
             return 200, {'user': user, 'service': headers.get('X-Service-Token') is not None,
                          'request': headers.get('X-OpenStack-Request-ID')}
@@ -117,7 +119,52 @@ class Cloud:
             'os_hash_algo': 'sha512', 'os_hash_value': hashlib.sha512(data).hexdigest(),
             'checksum': hashlib.md5(data).hexdigest()}, **meta), data)
 
-    def glance(self, p, headers):
+    def image_list(self, query):
+        key, marker = query.pop('sort_key')[0], int(query.pop('marker', ['0'])[0])
+        down = query.pop('sort_dir') == ['desc']
+        found = sorted((m for m, _ in self.images.values()
+                        if all(m.get(k) == v[0] for k, v in query.items())),
+                       key=lambda m: m[key], reverse=down)
+        answer = {'images': found, 'first': '/v2/images'}
+        if self.page:
+            answer['images'] = found[marker:marker + self.page]
+            more = urllib.parse.urlencode(dict(query, sort_key=key, sort_dir='desc',
+                                               marker=marker + self.page), doseq=True)
+            if marker + self.page < len(found):
+                answer['next'] = '/v2/images?' + more
+        return 200, answer
+
+    def image_change(self, method, p, headers, body):
+        meta, _ = self.images[p[0]]
+        if method == 'DELETE':
+            if meta.get('protected'):
+                return 403, {'message': 'Image is protected'}
+            if meta.get('used'):
+                return 409, {'message': 'Image is in use'}
+            del self.images[p[0]]
+            return 204, None
+        if method == 'PUT':
+            if meta['status'] != 'queued':
+                return 409, {'message': f'Image status transition from {meta["status"]} to saving'
+                                        ' is not allowed'}
+            self.image(p[0], body, **{k: v for k, v in meta.items()
+                                      if k not in ('status', 'size', 'checksum',
+                                                   'os_hash_algo', 'os_hash_value')})
+            return 204, None
+        if headers['Content-Type'] != 'application/openstack-images-v2.1-json-patch':
+            return 415, None
+        for change in body:
+            name = change['path'][1:]
+            if change['op'] not in ('add', 'replace') or '/' in name:
+                return 400, {'message': 'no such operation'}
+            if change['op'] == 'replace' and name not in meta:
+                return 409, {'message': f'Property {name} does not exist.'}
+            meta[name] = change['value']
+        return 200, meta
+
+    def glance(self, method, p, headers, body):
+        if method != 'GET':
+            return self.image_change(method, p, headers, body)
         meta, data = self.images[p[0]]
         if len(p) == 1:
             return 200, meta
@@ -287,12 +334,28 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
 
+    def cut(self, length):
+        """Whether the connection breaks while a body is sent."""
+        cloud = self.server.cloud
+        with cloud.lock:
+            for f in cloud.faults:
+                if f[2] == 'cut' and f[3] and re.search(f[1], self.path) and length > 0:
+                    f[3] -= 1
+                    self.rfile.read(length // 2)
+                    cloud.requests.append((self.command, self.path, dict(self.headers), None))
+                    return True
+        return False
+
     def handle_request(self):
         cloud = self.server.cloud
         url = urllib.parse.urlsplit(self.path)
         length = int(self.headers.get('Content-Length') or 0)
+        if self.cut(length):
+            return self.reset()
         raw = self.rfile.read(length)
-        body = json.loads(raw) if raw else None
+        body = raw
+        if self.headers.get('Content-Type') != 'application/octet-stream':
+            body = json.loads(raw) if raw else None
         with cloud.lock:
             cloud.requests.append((self.command, self.path, dict(self.headers), body))
         action = cloud.take_fault(self.command, self.path)
@@ -321,4 +384,4 @@ class Handler(BaseHTTPRequestHandler):
             return self.reset()
         return self.send(*answer)
 
-    do_GET = do_PUT = do_POST = do_DELETE = handle_request
+    do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = handle_request

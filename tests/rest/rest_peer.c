@@ -300,6 +300,67 @@ static struct err *do_download(struct peer *p, char **w, struct json_object **re
     return NULL;
 }
 
+static struct err *do_image_json(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(rctx_freep) struct rctx *ctx = rctx_new_admin();
+
+    return glance_image_get_json(p->glance, ctx, w[0], ret);
+}
+
+/* IMAGE MEMBERS-JSON */
+static struct err *do_image_update(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(rctx_freep) struct rctx *ctx = rctx_new_admin();
+    CLEANUP(jv_putp) struct json_object *wanted = parse(w[1]);
+
+    (void)ret;
+    return glance_image_update(p->glance, ctx, w[0], wanted);
+}
+
+static struct err *do_image_delete(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(rctx_freep) struct rctx *ctx = rctx_new_admin();
+
+    (void)ret;
+    return glance_image_delete(p->glance, ctx, w[0]);
+}
+
+/* FILTERS-JSON */
+static struct err *do_image_list(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(rctx_freep) struct rctx *ctx = rctx_new_admin();
+    CLEANUP(jv_putp) struct json_object *filters = parse(w[0]);
+
+    return glance_image_list(p->glance, ctx, filters, ret);
+}
+
+static void *stop_soon(void *arg)
+{
+    cancel_sleep(NULL, 500);
+    cancel_set(arg);
+    return NULL;
+}
+
+/* IMAGE FILE ["stop"]: with it, it is cancelled after half a second. */
+static struct err *do_upload(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(rctx_freep) struct rctx *ctx = rctx_new_admin();
+    CLEANUP(cancel_freep) struct cancel *stop = cancel_new();
+    CLEANUP(closep) int fd = open(w[1], O_RDONLY | O_CLOEXEC);
+    pthread_t thread;
+
+    (void)ret;
+    if (w[2]) {
+        pthread_create(&thread, NULL, stop_soon, stop);
+    }
+    struct err *e = glance_image_upload(p->glance, ctx, w[0], fd, stop);
+
+    if (w[2]) {
+        pthread_join(thread, NULL);
+    }
+    return e;
+}
+
 static const struct {
     const char *name;
     int n_words;
@@ -327,6 +388,11 @@ static const struct {
     {"model", 2, do_model},
     {"image", 1, do_image},
     {"download", 2, do_download},
+    {"image_json", 1, do_image_json},
+    {"image_update", 2, do_image_update},
+    {"image_delete", 1, do_image_delete},
+    {"image_list", 1, do_image_list},
+    {"upload", 2, do_upload},
 };
 
 static void carry_out(struct peer *p, char *line)

@@ -97,6 +97,28 @@ static void an_image_without_data_is_not_fetched(void **state)
     assert_null(glance_free(NULL));
 }
 
+static void a_patch_names_only_what_differs(void **state)
+{
+    static const char image[] =
+        "{\"name\": \"x\", \"disk_format\": null, \"min_disk\": 1, \"os_type\": \"linux\"}";
+    static const char wanted[] = "{\"name\": \"x\", \"disk_format\": \"raw\", \"min_disk\": 1,"
+                                 " \"kernel_id\": \"k\"}";
+    CLEANUP(jv_putp) struct json_object *a = NULL;
+    CLEANUP(jv_putp) struct json_object *b = NULL;
+
+    (void)state;
+    assert_null(jv_parse(image, strlen(image), &a));
+    assert_null(jv_parse(wanted, strlen(wanted), &b));
+    CLEANUP(jv_putp) struct json_object *patch = glance_patch(a, b);
+    CLEANUP(freep) char *text = jv_text(patch);
+
+    assert_string_equal(text, "[{\"op\":\"replace\",\"path\":\"/disk_format\",\"value\":\"raw\"},"
+                              "{\"op\":\"add\",\"path\":\"/kernel_id\",\"value\":\"k\"}]");
+    CLEANUP(jv_putp) struct json_object *none = glance_patch(b, b);
+
+    assert_int_equal(json_object_array_length(none), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +127,7 @@ int main(void)
         cmocka_unit_test(a_negative_size_is_none),
         cmocka_unit_test(what_is_no_image_is_an_error),
         cmocka_unit_test(an_image_without_data_is_not_fetched),
+        cmocka_unit_test(a_patch_names_only_what_differs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
