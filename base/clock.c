@@ -51,6 +51,30 @@ char *clock_iso_utc_us(void)
     return str_printf("%s.%06d", s, (int)(us % 1000000));
 }
 
+char *clock_iso_of(int64_t s)
+{
+    char text[32];
+
+    seconds_text(s * 1000000, text);
+    return str_printf("%sZ", text);
+}
+
+bool clock_iso_parse(const char *text, int64_t *ret_s)
+{
+    struct tm tm = {0};
+    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+    if (rest && *rest == '.') {
+        rest++;
+        rest += strspn(rest, "0123456789");
+    }
+    if (!rest || !(str_eq(rest, "") || str_eq(rest, "Z") || str_eq(rest, "+00:00"))) {
+        return false;
+    }
+    *ret_s = (int64_t)timegm(&tm);
+    return true;
+}
+
 /* The 32 digits of a random UUID: version 4, variant of RFC 4122. */
 void uuid_new_hex(char ret[33])
 {

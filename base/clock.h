@@ -16,6 +16,10 @@ int64_t clock_wall_us(void);
 char *clock_iso_utc(void) MUST_CHECK;
 /* "YYYY-MM-DDTHH:MM:SS.ffffff" without a zone, as plain RPC arguments want it. */
 char *clock_iso_utc_us(void) MUST_CHECK;
+/* The same form without fractions of a second from seconds since the epoch, and back: fractions are
+ * cut off, a zone other than "Z", "+00:00" or none is not understood. */
+char *clock_iso_of(int64_t s) MUST_CHECK;
+_Bool clock_iso_parse(const char *text, int64_t *ret_s);
 
 #define UUID_LEN 36
 /* A random UUID, lower case with dashes. */

@@ -107,7 +107,7 @@ struct err *conductor_class_action_json(struct conductor *c, const struct rctx *
     jv_add(call_args, "object_versions", ovo_manifest(cls));
     add_arguments(call_args, args, kwargs);
     TRY_CTX(
-        call(c, ctx, "object_class_action_versions", call_args, str_eq(method, "event_start"), ret),
+        call(c, ctx, "object_class_action_versions", call_args, str_ends(method, "_start"), ret),
         "%s.%s", cls->name, method);
     return NULL;
 }
@@ -380,6 +380,36 @@ struct err *instance_uuids_by_host(struct conductor *conductor, const struct rct
     return NULL;
 }
 
+struct err *instance_list_by_filters(struct conductor *conductor, const struct rctx *ctx,
+                                     struct json_object *filters, const char *const *expected_attrs,
+                                     struct instance_list **ret)
+{
+    RETURN_CLASS_METHOD(instance_list, "get_by_filters", list(filters, NULL),
+                        kwarg_strs("expected_attrs", expected_attrs), ret, false);
+}
+
+struct err *instance_list_active_between(struct conductor *conductor, const struct rctx *ctx,
+                                         const char *begin, const char *end, const char *host,
+                                         const char *const *expected_attrs,
+                                         struct instance_list **ret)
+{
+    struct json_object *kwargs = kwarg_strs("expected_attrs", expected_attrs);
+
+    kwargs = kwargs ? kwargs : json_object_new_object();
+    jv_add_str(kwargs, "host", host);
+    RETURN_CLASS_METHOD(instance_list, "_get_active_by_window_joined", two_strs(begin, end), kwargs,
+                        ret, false);
+}
+
+struct err *instance_save_if(struct conductor *conductor, const struct rctx *ctx,
+                             struct instance *inst, const char *vm_state)
+{
+    const char *const expected[] = {vm_state, NULL};
+
+    return conductor_object_action(conductor, ctx, instance_ovo(inst), "save", /* args= */ NULL,
+                                   kwarg_strs("expected_vm_state", expected), /* ret= */ NULL);
+}
+
 /* ---- Migrations ---- */
 
 struct err *migration_save(struct conductor *conductor, const struct rctx *ctx,
@@ -420,6 +450,14 @@ struct err *migration_context_by_instance(struct conductor *conductor, const str
                                           const char *instance_uuid, struct migration_context **ret)
 {
     RETURN_GET_NULLABLE(migration_context, "get_by_instance_uuid", one_str(instance_uuid), ret);
+}
+
+struct err *migration_list_unconfirmed(struct conductor *conductor, const struct rctx *ctx,
+                                       int64_t older_than_s, const char *dest_host,
+                                       struct migration_list **ret)
+{
+    RETURN_GET(migration_list, "get_unconfirmed_by_dest_compute",
+               list(json_object_new_int64(older_than_s), jv_new_str(dest_host)), ret);
 }
 
 /* ---- Services and nodes ---- */
@@ -582,7 +620,51 @@ struct err *console_auths_clean(struct conductor *conductor, const struct rctx *
                                        /* kwargs= */ NULL, &answer);
 }
 
-/* ---- Events and faults ---- */
+struct err *console_auths_clean_expired(struct conductor *conductor, const struct rctx *ctx)
+{
+    CLEANUP(jv_putp) struct json_object *answer = NULL;
+
+    return conductor_class_action_json(conductor, ctx, &console_auth_token_class,
+                                       "clean_expired_console_auths", /* args= */ NULL,
+                                       /* kwargs= */ NULL, &answer);
+}
+
+/* ---- What a host has done for a period ---- */
+
+struct err *task_log_get(struct conductor *conductor, const struct rctx *ctx, const char *name,
+                         const char *begin, const char *end, const char *host,
+                         struct task_log **ret)
+{
+    struct json_object *args = two_strs(name, begin);
+
+    json_object_array_add(args, jv_new_str(end));
+    json_object_array_add(args, jv_new_str(host));
+    RETURN_GET_NULLABLE(task_log, "get", args, ret);
+}
+
+struct err *task_log_begin(struct conductor *conductor, const struct rctx *ctx,
+                           struct task_log *task)
+{
+    return action(conductor, ctx, task_log_ovo(task), "begin_task");
+}
+
+struct err *task_log_end(struct conductor *conductor, const struct rctx *ctx, struct task_log *task)
+{
+    return action(conductor, ctx, task_log_ovo(task), "end_task");
+}
+
+/* ---- Actions, events and faults ---- */
+
+struct err *instance_action_start(struct conductor *conductor, const struct rctx *ctx,
+                                  const char *instance_uuid, const char *name)
+{
+    CLEANUP(jv_putp) struct json_object *answer = NULL;
+    struct json_object *kwargs = json_object_new_object();
+
+    jv_add_bool(kwargs, "want_result", false);
+    return conductor_class_action_json(conductor, ctx, &instance_action_class, "action_start",
+                                       two_strs(instance_uuid, name), kwargs, &answer);
+}
 
 struct err *action_event_start(struct conductor *conductor, const struct rctx *ctx,
                                const char *instance_uuid, const char *event, const char *host)

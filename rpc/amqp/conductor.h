@@ -86,6 +86,20 @@ struct err *instance_list_by_host_and_node(struct conductor *, const struct rctx
 struct err *instance_uuids_by_host(struct conductor *, const struct rctx *, const char *host,
                                    struct strv *ret) MUST_CHECK;
 
+/* 'filters' are those of nova/db/main/api.py instance_get_all_by_filters, consumed.  Deleted
+ * servers are seen by a context that sees them (rctx_with_deleted). */
+struct err *instance_list_by_filters(struct conductor *, const struct rctx *,
+                                     struct json_object *filters, const char *const *expected_attrs,
+                                     struct instance_list **ret) MUST_CHECK;
+/* Those of a host that existed at some time between the two, "YYYY-MM-DDTHH:MM:SSZ". */
+struct err *instance_list_active_between(struct conductor *, const struct rctx *, const char *begin,
+                                         const char *end, const char *host,
+                                         const char *const *expected_attrs,
+                                         struct instance_list **ret) MUST_CHECK;
+/* A save that finds the server in this vm_state, or fails: ERR_UNEXPECTED_VM_STATE. */
+struct err *instance_save_if(struct conductor *, const struct rctx *, struct instance *,
+                             const char *vm_state) MUST_CHECK;
+
 struct err *migration_save(struct conductor *, const struct rctx *, struct migration *) MUST_CHECK;
 struct err *migration_get_by_id(struct conductor *, const struct rctx *, int64_t id,
                                 struct migration **ret) MUST_CHECK;
@@ -98,6 +112,11 @@ struct err *migration_list_in_progress(struct conductor *, const struct rctx *, 
 struct err *migration_list_by_filters(struct conductor *, const struct rctx *,
                                       struct json_object *filters, struct migration_list **ret)
     MUST_CHECK;
+
+/* Resizes to a host that have waited for their confirmation longer than that. */
+struct err *migration_list_unconfirmed(struct conductor *, const struct rctx *,
+                                       int64_t older_than_s, const char *dest_host,
+                                       struct migration_list **ret) MUST_CHECK;
 
 struct err *service_get(struct conductor *, const struct rctx *, const char *host,
                         const char *binary, struct service **ret) MUST_CHECK;
@@ -152,6 +171,10 @@ struct err *migration_context_by_instance(struct conductor *, const struct rctx 
                                           const char *instance_uuid, struct migration_context **ret)
     MUST_CHECK;
 
+/* InstanceAction: what a user, or we in place of one, begin to do with a server ("reboot").  Its
+ * events are found by the context's request id. */
+struct err *instance_action_start(struct conductor *, const struct rctx *,
+                                  const char *instance_uuid, const char *action) MUST_CHECK;
 /* InstanceActionEvent: event is "compute_<method>".  'exc' NULL: success. */
 struct err *action_event_start(struct conductor *, const struct rctx *, const char *instance_uuid,
                                const char *event, const char *host) MUST_CHECK;
@@ -164,3 +187,13 @@ struct err *instance_fault_create(struct conductor *, const struct rctx *,
     MUST_CHECK;
 struct err *console_auths_clean(struct conductor *, const struct rctx *, const char *instance_uuid)
     MUST_CHECK;
+/* Of every server of the cell. */
+struct err *console_auths_clean_expired(struct conductor *, const struct rctx *) MUST_CHECK;
+
+/* TaskLog: which host has done a task for which period, "YYYY-MM-DDTHH:MM:SS.ffffff".  NULL: not
+ * yet. */
+struct err *task_log_get(struct conductor *, const struct rctx *, const char *name,
+                         const char *begin, const char *end, const char *host,
+                         struct task_log **ret) MUST_CHECK;
+struct err *task_log_begin(struct conductor *, const struct rctx *, struct task_log *) MUST_CHECK;
+struct err *task_log_end(struct conductor *, const struct rctx *, struct task_log *) MUST_CHECK;

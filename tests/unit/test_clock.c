@@ -42,6 +42,26 @@ static void times_are_written_as_objects_and_arguments_want_them(void **state)
     assert_true(matches(us, "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}$"));
 }
 
+static void times_of_records_are_understood(void **state)
+{
+    static const char *const same[] = {"2026-01-31T12:00:05Z", "2026-01-31T12:00:05",
+                                       "2026-01-31T12:00:05.999999", "2026-01-31T12:00:05+00:00"};
+    static const char *const strange[] = {"", "2026-01-31", "2026-01-31T12:00:05+01:00",
+                                          "2026-01-31T12:00:05 ", "2026-13-31T12:00:05Z"};
+    CLEANUP(freep) char *text = clock_iso_of(1769860805);
+    int64_t s = 0;
+
+    (void)state;
+    assert_string_equal(text, same[0]);
+    for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
+        assert_true(clock_iso_parse(same[i], &s));
+        assert_int_equal(s, 1769860805);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(strange); i++) {
+        assert_false(clock_iso_parse(strange[i], &s));
+    }
+}
+
 static void uuids_are_random_of_version_4(void **state)
 {
     char a[UUID_LEN + 1], b[UUID_LEN + 1], hex[33];
@@ -75,6 +95,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(time_does_not_go_back),
         cmocka_unit_test(times_are_written_as_objects_and_arguments_want_them),
+        cmocka_unit_test(times_of_records_are_understood),
         cmocka_unit_test(uuids_are_random_of_version_4),
         cmocka_unit_test(only_uuids_with_dashes_are_valid),
     };

@@ -413,6 +413,84 @@ static void backporting_lends_the_object(void **state)
     assert_true(ovo_is_wire_form(older));
 }
 
+#define LIST(class, version)                                                                       \
+    "{\"nova_object.name\": \"" class "\", \"nova_object.namespace\": \"nova\","                   \
+                                      " \"nova_object.version\": \"" version                       \
+                                      "\", \"nova_object.data\": {\"objects\": []}}"
+
+static void servers_are_found_by_filters_and_by_the_time_they_existed(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const attrs[] = {"system_metadata", NULL};
+    CLEANUP(instance_list_freep) struct instance_list *found = NULL;
+    CLEANUP(instance_list_freep) struct instance_list *active = NULL;
+    CLEANUP(migration_list_freep) struct migration_list *resizes = NULL;
+
+    answers(LIST("InstanceList", "2.6"));
+    ok(instance_list_by_filters(f->conductor, f->ctx, parse("{\"vm_state\": \"building\"}"), attrs,
+                                &found));
+    assert_arg("objmethod", "\"get_by_filters\"");
+    assert_arg("args", "[{\"vm_state\": \"building\"}]");
+    assert_arg("kwargs", "{\"expected_attrs\": [\"system_metadata\"]}");
+    answers(LIST("InstanceList", "2.6"));
+    ok(instance_list_active_between(f->conductor, f->ctx, "2026-01-01T00:00:00Z",
+                                    "2026-02-01T00:00:00Z", "here", NULL, &active));
+    assert_arg("args", "[\"2026-01-01T00:00:00Z\", \"2026-02-01T00:00:00Z\"]");
+    assert_arg("kwargs", "{\"host\": \"here\"}");
+    answers(LIST("MigrationList", "1.5"));
+    ok(migration_list_unconfirmed(f->conductor, f->ctx, 600, "here", &resizes));
+    assert_arg("args", "[600, \"here\"]");
+}
+
+static void a_save_may_depend_on_the_state_of_the_server(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(instance_freep) struct instance *inst = instance_new();
+
+    raises("UnexpectedVMStateError", "Actual: active");
+    instance_set_uuid(inst, "u");
+    instance_set_vm_state(inst, "error");
+    fails(instance_save_if(f->conductor, f->ctx, inst, "building"), ERR_UNEXPECTED_VM_STATE);
+    assert_arg("kwargs", "{\"expected_vm_state\": [\"building\"]}");
+}
+
+static void the_log_of_a_period_is_one_for_each_host(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(task_log_freep) struct task_log *none = NULL;
+    CLEANUP(task_log_freep) struct task_log *task = task_log_new();
+
+    answers("null");
+    ok(task_log_get(f->conductor, f->ctx, "instance_usage_audit", "2026-01-01T00:00:00.000000",
+                    "2026-02-01T00:00:00.000000", "here", &none));
+    assert_null(none);
+    assert_arg("args", "[\"instance_usage_audit\", \"2026-01-01T00:00:00.000000\","
+                       " \"2026-02-01T00:00:00.000000\", \"here\"]");
+    task_log_set_task_name(task, "instance_usage_audit");
+    answers("[{}, null]");
+    ok(task_log_begin(f->conductor, f->ctx, task));
+    assert_arg("objmethod", "\"begin_task\"");
+    answers("[{}, null]");
+    ok(task_log_end(f->conductor, f->ctx, task));
+    assert_arg("objmethod", "\"end_task\"");
+}
+
+static void an_action_that_may_have_begun_is_not_begun_again(void **state)
+{
+    struct fixture *f = *state;
+
+    answers("null");
+    ok(instance_action_start(f->conductor, f->ctx, "u", "reboot"));
+    assert_arg("objname", "\"InstanceAction\"");
+    assert_arg("args", "[\"u\", \"reboot\"]");
+    assert_arg("kwargs", "{\"want_result\": false}");
+    raises("DBConnectionError", "gone");
+    fails(instance_action_start(f->conductor, f->ctx, "u", "reboot"), ERR_DB_CONNECTION);
+    answers("null");
+    ok(console_auths_clean_expired(f->conductor, f->ctx));
+    assert_arg("objmethod", "\"clean_expired_console_auths\"");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -431,6 +509,10 @@ int main(void)
         TEST(a_ping_goes_to_the_base_interface),
         TEST(the_release_is_read_from_what_conductor_supports),
         TEST(backporting_lends_the_object),
+        TEST(servers_are_found_by_filters_and_by_the_time_they_existed),
+        TEST(a_save_may_depend_on_the_state_of_the_server),
+        TEST(the_log_of_a_period_is_one_for_each_host),
+        TEST(an_action_that_may_have_begun_is_not_begun_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
