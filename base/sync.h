@@ -7,7 +7,8 @@
  *
  * Order of locks, outermost first; a thread that holds one may take only those below it:
  *
- *   node registries (driver/compute: events, moves, tracker)
+ *   node registries (driver/compute: events, moves, spawner, tracker; driver/libvirt: lvwatch,
+ *     serial ports)
  *   task pool, strands
  *   rpc client waiters, rpc server dedup
  *   mq out queue
