@@ -1,15 +1,10 @@
-#include "driver/libvirt/lv.h"
+#include "driver/libvirt/lv_impl.h"
 
 #include "base/clock.h"
-#include "base/cpuset.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/sync.h"
 
-#include <assert.h>
-#include <libvirt/libvirt-qemu.h>
-#include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +23,6 @@ enum {
 _Static_assert(LV_PMSUSPENDED == (int)VIR_DOMAIN_PMSUSPENDED, "domain states");
 _Static_assert(LV_SHUTOFF == (int)VIR_DOMAIN_SHUTOFF, "domain states");
 _Static_assert(LV_REASON_SHUTOFF_MIGRATED == (int)VIR_DOMAIN_SHUTOFF_MIGRATED, "reasons");
-_Static_assert(LV_JOB_UNBOUNDED == (int)VIR_DOMAIN_JOB_UNBOUNDED, "job types");
-_Static_assert(LV_JOB_CANCELLED == (int)VIR_DOMAIN_JOB_CANCELLED, "job types");
 
 struct subscriber {
     lv_event_fn fn;
@@ -80,6 +73,7 @@ static const struct {
     CODE(MIGRATE_PERSIST_FAILED), CODE(ARGUMENT_UNSUPPORTED), CODE(OPERATION_ABORTED),
     CODE(MIGRATE_UNSAFE), CODE(OPERATION_UNSUPPORTED), CODE(RESOURCE_BUSY), CODE(ACCESS_DENIED),
     CODE(CPU_INCOMPATIBLE), CODE(MIGRATE_FINISH_OK), CODE(DEVICE_MISSING),
+    CODE(AGENT_UNRESPONSIVE), CODE(AGENT_UNSYNCED), CODE(BLOCK_COPY_ACTIVE),
     /* clang-format on */
 };
 
@@ -98,9 +92,7 @@ static struct err *unavailable(const char *why)
     return err_context(err_new(ERR_HYPERVISOR_UNAVAILABLE, NULL), "%s", why);
 }
 
-/* The thread's last libvirt error, which any other call clears.  The call was one of 'dom', or of
- * 'vir' if that is NULL; uuid is the domain's if there is one. */
-static struct err *last_error_of(virConnectPtr vir, virDomainPtr dom, const char *uuid)
+struct err *lvi_error_of(virConnectPtr vir, virDomainPtr dom, const char *uuid)
 {
     virErrorPtr last = virGetLastError();
     int code = last ? last->code : VIR_ERR_INTERNAL_ERROR;
@@ -121,11 +113,6 @@ static struct err *last_error_of(virConnectPtr vir, virDomainPtr dom, const char
     err_set(e, "code", number);
     err_set(e, "name", code_name(code));
     return e;
-}
-
-static struct err *last_error(virConnectPtr vir, const char *uuid)
-{
-    return last_error_of(vir, NULL, uuid);
 }
 
 static void ignore_libvirt_error(void *data, virErrorPtr error)
@@ -169,54 +156,6 @@ struct err *lv_init(void)
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return errnum ? err_errno(errnum, "starting the thread lv-events") : NULL;
-}
-
-/* ---- Job statistics ---- */
-
-#define JOB_FIELD(param, member)                                                                   \
-    {                                                                                              \
-        VIR_DOMAIN_JOB_##param, offsetof(struct lv_job, member)                                    \
-    }
-static const struct {
-    const char *name;
-    size_t offset; /* Of a uint64_t. */
-} job_fields[] = {
-    JOB_FIELD(TIME_ELAPSED, time_elapsed_ms),
-    JOB_FIELD(DOWNTIME, downtime_ms),
-    JOB_FIELD(SETUP_TIME, setup_time_ms),
-    JOB_FIELD(DATA_TOTAL, data_total),
-    JOB_FIELD(DATA_PROCESSED, data_processed),
-    JOB_FIELD(DATA_REMAINING, data_remaining),
-    JOB_FIELD(MEMORY_TOTAL, memory_total),
-    JOB_FIELD(MEMORY_PROCESSED, memory_processed),
-    JOB_FIELD(MEMORY_REMAINING, memory_remaining),
-    JOB_FIELD(MEMORY_BPS, memory_bps),
-    JOB_FIELD(DISK_TOTAL, disk_total),
-    JOB_FIELD(DISK_PROCESSED, disk_processed),
-    JOB_FIELD(DISK_REMAINING, disk_remaining),
-    JOB_FIELD(DISK_BPS, disk_bps),
-    JOB_FIELD(MEMORY_DIRTY_RATE, memory_dirty_rate),
-    JOB_FIELD(MEMORY_PAGE_SIZE, memory_page_size),
-    JOB_FIELD(MEMORY_ITERATION, memory_iteration),
-    JOB_FIELD(MEMORY_CONSTANT, memory_constant),
-    JOB_FIELD(MEMORY_NORMAL_BYTES, memory_normal_bytes),
-};
-
-static void fill_job(struct lv_job *job, int type, virTypedParameterPtr params, int n)
-{
-    *job = (struct lv_job){.type = (enum lv_job_type)type};
-    for (size_t i = 0; i < ARRAY_SIZE(job_fields); i++) {
-        unsigned long long value = 0;
-
-        /* One that is missing or of another type counts as 0. */
-        if (virTypedParamsGetULLong(params, n, job_fields[i].name, &value) == 1) {
-            *(uint64_t *)(void *)((char *)job + job_fields[i].offset) = value;
-        }
-    }
-    if (virTypedParamsGetInt(params, n, VIR_DOMAIN_JOB_AUTO_CONVERGE_THROTTLE,
-                             &job->auto_converge_throttle) != 1) {
-        job->auto_converge_throttle = 0;
-    }
 }
 
 /* ---- Events: everything here runs on lv-events ---- */
@@ -345,7 +284,7 @@ static void on_job_completed(virConnectPtr vir, virDomainPtr dom, virTypedParame
     if (virTypedParamsGetBoolean(params, n, VIR_DOMAIN_JOB_SUCCESS, &is_success) < 0) {
         is_success = 0;
     }
-    fill_job(&e.job, is_success ? LV_JOB_COMPLETED : LV_JOB_FAILED, params, n);
+    lvi_fill_job(&e.job, is_success ? LV_JOB_COMPLETED : LV_JOB_FAILED, params, n);
     deliver(opaque, &e);
 }
 
@@ -408,20 +347,6 @@ static void on_disconnected_timer(int timer, void *opaque)
 
 /* ---- Connections ---- */
 
-static void vir_closep(virConnectPtr *vir)
-{
-    if (*vir) {
-        virConnectClose(*vir);
-    }
-}
-
-static void vir_domain_freep(virDomainPtr *dom)
-{
-    if (*dom) {
-        virDomainFree(*dom);
-    }
-}
-
 static const struct {
     int id;
     virConnectDomainEventGenericCallback fn;
@@ -454,13 +379,13 @@ static struct err *register_events(struct lv_conn *c, virConnectPtr vir)
 
         if (id < 0) {
             conn_unref(c);
-            return err_context(last_error(vir, NULL), "registering for libvirt's events");
+            return err_context(lvi_error(vir, NULL), "registering for libvirt's events");
         }
         c->callbacks[c->n_callbacks++] = id;
     }
     if (virConnectRegisterCloseCallback(vir, on_close, conn_ref(c), conn_unref) < 0) {
         conn_unref(c);
-        return err_context(last_error(vir, NULL), "registering for the end of the connection");
+        return err_context(lvi_error(vir, NULL), "registering for the end of the connection");
     }
     c->has_close_callback = true;
     return NULL;
@@ -544,8 +469,7 @@ static bool conn_wait_locked(struct lv_conn *c) REQUIRES(c->m)
     return !c->is_busy;
 }
 
-/* A reference to libvirt's connection, which is opened again if it broke. */
-static struct err *conn_acquire(struct lv_conn *c, virConnectPtr *ret, uint64_t *ret_generation)
+struct err *lvi_conn_acquire(struct lv_conn *c, virConnectPtr *ret, uint64_t *ret_generation)
 {
     const char *why = NULL;
     bool is_open = false;
@@ -573,7 +497,7 @@ static struct err *conn_acquire(struct lv_conn *c, virConnectPtr *ret, uint64_t 
 struct err *lv_connect(const char *uri, struct lv_conn **ret)
 {
     struct lv_conn *c = NEW(struct lv_conn);
-    CLEANUP(vir_closep) virConnectPtr vir = NULL;
+    CLEANUP(lvi_closep) virConnectPtr vir = NULL;
     uint64_t generation;
     struct err *e;
 
@@ -581,7 +505,7 @@ struct err *lv_connect(const char *uri, struct lv_conn **ret)
     mutex_init(&c->m);
     cond_init(&c->changed);
     c->n_refs = 1;
-    e = conn_acquire(c, &vir, &generation);
+    e = lvi_conn_acquire(c, &vir, &generation);
     if (e) {
         lv_conn_free(c);
         return e;
@@ -655,155 +579,9 @@ struct err *lv_subscribe(struct lv_conn *c, lv_event_fn fn, void *arg)
     return e;
 }
 
-/* ---- Host ---- */
-
-/* 'vir' for the scope; returns from the function if there is no connection. */
-#define WITH_CONN(c)                                                                               \
-    CLEANUP(vir_closep) virConnectPtr vir = NULL;                                                  \
-    uint64_t generation;                                                                           \
-    TRY(conn_acquire((c), &vir, &generation))
-
-struct err *lv_hostname(struct lv_conn *c, char **ret)
-{
-    WITH_CONN(c);
-    char *name = virConnectGetHostname(vir);
-
-    if (!name) {
-        return err_context(last_error(vir, NULL), "asking for the host's name");
-    }
-    *ret = name;
-    return NULL;
-}
-
-struct err *lv_type(struct lv_conn *c, char **ret)
-{
-    WITH_CONN(c);
-    const char *type = virConnectGetType(vir);
-
-    if (!type) {
-        return err_context(last_error(vir, NULL), "asking for the hypervisor's type");
-    }
-    *ret = str_dup(type);
-    return NULL;
-}
-
-struct err *lv_versions(struct lv_conn *c, unsigned long *ret_libvirt, unsigned long *ret_hv)
-{
-    WITH_CONN(c);
-    unsigned long libvirt, hv;
-
-    if (virConnectGetLibVersion(vir, &libvirt) < 0 || virConnectGetVersion(vir, &hv) < 0) {
-        return err_context(last_error(vir, NULL), "asking for versions");
-    }
-    *ret_libvirt = libvirt;
-    *ret_hv = hv;
-    return NULL;
-}
-
-struct err *lv_capabilities(struct lv_conn *c, char **ret_xml)
-{
-    WITH_CONN(c);
-    char *xml = virConnectGetCapabilities(vir);
-
-    if (!xml) {
-        return err_context(last_error(vir, NULL), "asking for capabilities");
-    }
-    *ret_xml = xml;
-    return NULL;
-}
-
-struct err *lv_domain_capabilities(struct lv_conn *c, const char *emulator, const char *arch,
-                                   const char *machine, const char *virttype, char **ret_xml)
-{
-    WITH_CONN(c);
-    char *xml = virConnectGetDomainCapabilities(vir, emulator, arch, machine, virttype, 0);
-
-    if (!xml) {
-        return err_context(last_error(vir, NULL), "asking for domain capabilities of %s %s",
-                           arch ? arch : "any", machine ? machine : "machine");
-    }
-    *ret_xml = xml;
-    return NULL;
-}
-
-struct err *lv_node_info(struct lv_conn *c, struct lv_node_info *ret)
-{
-    WITH_CONN(c);
-    virNodeInfo info;
-
-    if (virNodeGetInfo(vir, &info) < 0) {
-        return err_context(last_error(vir, NULL), "asking for the node's facts");
-    }
-    *ret = (struct lv_node_info){.memory_kib = info.memory,
-                                 .cpus = info.cpus,
-                                 .nodes = info.nodes,
-                                 .sockets = info.sockets,
-                                 .cores = info.cores,
-                                 .threads = info.threads};
-    return NULL;
-}
-
-struct err *lv_online_cpus(struct lv_conn *c, char **ret)
-{
-    WITH_CONN(c);
-    CLEANUP(freep) unsigned char *map = NULL;
-    CLEANUP(cpuset_fini) struct cpuset cpus = {0};
-    int n = virNodeGetCPUMap(vir, &map, NULL, 0);
-
-    if (n < 0) {
-        return err_context(last_error(vir, NULL), "asking which CPUs are online");
-    }
-    for (int i = 0; i < n; i++) {
-        if (VIR_CPU_USED(map, i)) {
-            cpuset_add(&cpus, (unsigned)i);
-        }
-    }
-    *ret = cpuset_text(&cpus);
-    return NULL;
-}
-
-struct err *lv_free_pages(struct lv_conn *c, unsigned page_kib, int cell, uint64_t *ret)
-{
-    WITH_CONN(c);
-    unsigned long long n;
-
-    if (virNodeGetFreePages(vir, 1, &page_kib, cell, 1, &n, 0) < 0) {
-        return err_context(last_error(vir, NULL), "asking for free pages of %u KiB in cell %d",
-                           page_kib, cell);
-    }
-    *ret = n;
-    return NULL;
-}
-
-struct err *lv_compare_cpu(struct lv_conn *c, const char *cpu_xml, int *ret)
-{
-    WITH_CONN(c);
-    int result = virConnectCompareCPU(vir, cpu_xml, 0);
-
-    if (result == VIR_CPU_COMPARE_ERROR) {
-        return err_context(last_error(vir, NULL), "comparing a CPU with the host's");
-    }
-    *ret = result;
-    return NULL;
-}
-
-struct err *lv_expand_cpu(struct lv_conn *c, const char *cpu_xml, char **ret_xml)
-{
-    WITH_CONN(c);
-    char *xml = virConnectBaselineCPU(vir, &cpu_xml, 1, VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES);
-
-    if (!xml) {
-        return err_context(last_error(vir, NULL), "expanding a CPU model");
-    }
-    *ret_xml = str_dup(xml);
-    free(xml);
-    return NULL;
-}
-
 /* ---- Domains ---- */
 
-/* Consumes dom. */
-static struct lv_domain *domain_new(struct lv_conn *c, virDomainPtr dom, uint64_t generation)
+struct lv_domain *lvi_domain_new(struct lv_conn *c, virDomainPtr dom, uint64_t generation)
 {
     struct lv_domain *d = NEW(struct lv_domain);
 
@@ -816,8 +594,7 @@ static struct lv_domain *domain_new(struct lv_conn *c, virDomainPtr dom, uint64_
     return d;
 }
 
-/* A reference to libvirt's domain, which is looked up again if the connection is another one. */
-static struct err *domain_acquire(struct lv_domain *d, virDomainPtr *ret)
+struct err *lvi_domain_acquire(struct lv_domain *d, virDomainPtr *ret)
 {
     WITH_CONN(d->conn);
     virDomainPtr dom = NULL, old;
@@ -831,7 +608,7 @@ static struct err *domain_acquire(struct lv_domain *d, virDomainPtr *ret)
     if (!dom) {
         dom = virDomainLookupByUUIDString(vir, d->uuid);
         if (!dom) {
-            return last_error(vir, d->uuid);
+            return lvi_error(vir, d->uuid);
         }
         virDomainRef(dom);
         mutex_lock(&d->conn->m);
@@ -845,14 +622,9 @@ static struct err *domain_acquire(struct lv_domain *d, virDomainPtr *ret)
     return NULL;
 }
 
-/* 'dom' for the scope; returns from the function if there is none. */
-#define WITH_DOMAIN(d)                                                                             \
-    CLEANUP(vir_domain_freep) virDomainPtr dom = NULL;                                             \
-    TRY(domain_acquire((d), &dom))
-
-static struct err *domain_error(const struct lv_domain *d, virDomainPtr dom, const char *what)
+struct err *lvi_domain_error(const struct lv_domain *d, virDomainPtr dom, const char *what)
 {
-    return err_context(last_error_of(NULL, dom, d->uuid), "%s of %s", what, d->uuid);
+    return err_context(lvi_error_of(NULL, dom, d->uuid), "%s of %s", what, d->uuid);
 }
 
 struct err *lv_domain_by_uuid(struct lv_conn *c, const char *uuid, struct lv_domain **ret)
@@ -861,9 +633,9 @@ struct err *lv_domain_by_uuid(struct lv_conn *c, const char *uuid, struct lv_dom
     virDomainPtr dom = virDomainLookupByUUIDString(vir, uuid);
 
     if (!dom) {
-        return last_error(vir, uuid);
+        return lvi_error(vir, uuid);
     }
-    *ret = domain_new(c, dom, generation);
+    *ret = lvi_domain_new(c, dom, generation);
     return NULL;
 }
 
@@ -877,293 +649,7 @@ struct lv_domain *lv_domain_free(struct lv_domain *d)
     return NULL;
 }
 
-struct err *lv_domain_uuids(struct lv_conn *c, struct strv *ret)
-{
-    WITH_CONN(c);
-    CLEANUP(freep) virDomainPtr *doms = NULL;
-    int n = virConnectListAllDomains(vir, &doms, 0);
-    char uuid[VIR_UUID_STRING_BUFLEN];
-
-    if (n < 0) {
-        return err_context(last_error(vir, NULL), "listing domains");
-    }
-    *ret = (struct strv){0};
-    for (int i = 0; i < n; i++) {
-        if (virDomainGetUUIDString(doms[i], uuid) == 0) {
-            strv_add(ret, uuid);
-        }
-        virDomainFree(doms[i]);
-    }
-    return NULL;
-}
-
 const char *lv_domain_uuid(const struct lv_domain *d)
 {
     return d->uuid;
-}
-
-struct err *lv_domain_name(struct lv_domain *d, char **ret)
-{
-    WITH_DOMAIN(d);
-    const char *name = virDomainGetName(dom);
-
-    if (!name) {
-        return domain_error(d, dom, "name");
-    }
-    *ret = str_dup(name);
-    return NULL;
-}
-
-struct err *lv_domain_state(struct lv_domain *d, enum lv_state *ret, int *ret_reason)
-{
-    WITH_DOMAIN(d);
-    int state, reason;
-
-    if (virDomainGetState(dom, &state, &reason, 0) < 0) {
-        return domain_error(d, dom, "state");
-    }
-    *ret = (enum lv_state)state;
-    if (ret_reason) {
-        *ret_reason = reason;
-    }
-    return NULL;
-}
-
-struct err *lv_domain_xml(struct lv_domain *d, bool is_migratable, char **ret)
-{
-    WITH_DOMAIN(d);
-    /* What defines a domain elsewhere must hold its graphics passwords too. */
-    unsigned flags = is_migratable ? VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE : 0;
-    char *xml = virDomainGetXMLDesc(dom, flags);
-
-    if (!xml) {
-        return domain_error(d, dom, "XML");
-    }
-    *ret = xml;
-    return NULL;
-}
-
-static struct err *domain_call(struct lv_domain *d, int (*fn)(virDomainPtr), const char *what)
-{
-    WITH_DOMAIN(d);
-
-    return fn(dom) < 0 ? domain_error(d, dom, what) : NULL;
-}
-
-struct err *lv_domain_suspend(struct lv_domain *d)
-{
-    return domain_call(d, virDomainSuspend, "suspending");
-}
-
-struct err *lv_domain_resume(struct lv_domain *d)
-{
-    return domain_call(d, virDomainResume, "resuming");
-}
-
-struct err *lv_domain_destroy(struct lv_domain *d)
-{
-    WITH_DOMAIN(d);
-    struct err *e;
-
-    if (virDomainDestroy(dom) == 0) {
-        return NULL;
-    }
-    e = domain_error(d, dom, "destroying");
-    return virDomainIsActive(dom) == 0 ? err_free(e) : e;
-}
-
-struct err *lv_domain_undefine(struct lv_domain *d)
-{
-    WITH_DOMAIN(d);
-
-    if (virDomainUndefineFlags(dom, VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_NVRAM) <
-        0) {
-        return domain_error(d, dom, "undefining");
-    }
-    return NULL;
-}
-
-struct err *lv_define(struct lv_conn *c, const char *xml, struct lv_domain **ret)
-{
-    WITH_CONN(c);
-    virDomainPtr dom = virDomainDefineXMLFlags(vir, xml, 0);
-
-    if (!dom) {
-        return err_context(last_error(vir, NULL), "defining a domain");
-    }
-    *ret = domain_new(c, dom, generation);
-    return NULL;
-}
-
-struct err *lv_monitor_command(struct lv_domain *d, const char *json, char **ret)
-{
-    WITH_DOMAIN(d);
-    char *answer = NULL;
-
-    if (virDomainQemuMonitorCommand(dom, json, &answer, 0) < 0) {
-        return domain_error(d, dom, "monitor command");
-    }
-    *ret = answer;
-    return NULL;
-}
-
-struct err *lv_block_info(struct lv_domain *d, const char *path_or_target,
-                          struct lv_block_info *ret)
-{
-    WITH_DOMAIN(d);
-    virDomainBlockInfo info;
-
-    if (virDomainGetBlockInfo(dom, path_or_target, &info, 0) < 0) {
-        return err_context(domain_error(d, dom, "block information"), "disk %s", path_or_target);
-    }
-    *ret = (struct lv_block_info){info.capacity, info.allocation, info.physical};
-    return NULL;
-}
-
-/* ---- Migration ---- */
-
-struct params {
-    virTypedParameterPtr items;
-    int n, cap;
-};
-
-static void params_fini(struct params *p)
-{
-    virTypedParamsFree(p->items, p->n);
-}
-
-/* These fail only for a name that is too long. */
-static void params_add_str(struct params *p, const char *name, const char *value)
-{
-    int rc = virTypedParamsAddString(&p->items, &p->n, &p->cap, name, value);
-
-    assert(rc == 0);
-}
-
-static void params_add_disks(struct params *p, const struct strv *disks)
-{
-    for (size_t i = 0; disks && i < disks->n; i++) {
-        params_add_str(p, VIR_MIGRATE_PARAM_MIGRATE_DISKS, disks->items[i]);
-    }
-}
-
-static void params_fill(struct params *p, const struct lv_migrate_params *from)
-{
-    int rc = 0;
-
-    params_add_str(p, VIR_MIGRATE_PARAM_DEST_XML, from->dest_xml);
-    params_add_str(p, VIR_MIGRATE_PARAM_PERSIST_XML, from->dest_xml);
-    if (from->migrate_uri) {
-        params_add_str(p, VIR_MIGRATE_PARAM_URI, from->migrate_uri);
-    }
-    params_add_disks(p, from->disks);
-    if (from->bandwidth_mib > 0) {
-        rc = virTypedParamsAddULLong(&p->items, &p->n, &p->cap, VIR_MIGRATE_PARAM_BANDWIDTH,
-                                     from->bandwidth_mib);
-    }
-    assert(rc == 0);
-    if (from->flags & LV_MIGRATE_PARALLEL && from->parallel_connections > 0) {
-        rc = virTypedParamsAddInt(&p->items, &p->n, &p->cap, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS,
-                                  (int)from->parallel_connections);
-    }
-    assert(rc == 0);
-}
-
-static const struct {
-    unsigned ours, libvirts;
-} migrate_flags[] = {
-    {LV_MIGRATE_TUNNELLED, VIR_MIGRATE_TUNNELLED},
-    {LV_MIGRATE_TLS, VIR_MIGRATE_TLS},
-    {LV_MIGRATE_POSTCOPY, VIR_MIGRATE_POSTCOPY},
-    {LV_MIGRATE_AUTO_CONVERGE, VIR_MIGRATE_AUTO_CONVERGE},
-    {LV_MIGRATE_NON_SHARED_INC, VIR_MIGRATE_NON_SHARED_INC},
-    {LV_MIGRATE_PARALLEL, VIR_MIGRATE_PARALLEL},
-};
-
-struct err *lv_migrate(struct lv_domain *d, const struct lv_migrate_params *from)
-{
-    WITH_DOMAIN(d);
-    CLEANUP(params_fini) struct params params = {0};
-    unsigned flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_PERSIST_DEST |
-                     VIR_MIGRATE_UNDEFINE_SOURCE;
-
-    for (size_t i = 0; i < ARRAY_SIZE(migrate_flags); i++) {
-        flags |= from->flags & migrate_flags[i].ours ? migrate_flags[i].libvirts : 0;
-    }
-    params_fill(&params, from);
-    if (virDomainMigrateToURI3(dom, from->dest_uri, params.items, (unsigned)params.n, flags) < 0) {
-        return err_context(domain_error(d, dom, "migration"), "to %s", from->dest_uri);
-    }
-    return NULL;
-}
-
-struct err *lv_migrate_set_max_downtime(struct lv_domain *d, uint64_t ms)
-{
-    WITH_DOMAIN(d);
-
-    return virDomainMigrateSetMaxDowntime(dom, ms, 0) < 0 ? domain_error(d, dom, "maximum downtime")
-                                                          : NULL;
-}
-
-struct err *lv_migrate_set_max_speed(struct lv_domain *d, uint64_t mib_per_s)
-{
-    WITH_DOMAIN(d);
-
-    return virDomainMigrateSetMaxSpeed(dom, mib_per_s, 0) < 0
-               ? domain_error(d, dom, "maximum speed")
-               : NULL;
-}
-
-static int start_postcopy(virDomainPtr dom)
-{
-    return virDomainMigrateStartPostCopy(dom, 0);
-}
-
-struct err *lv_migrate_start_postcopy(struct lv_domain *d)
-{
-    return domain_call(d, start_postcopy, "switching to post-copy");
-}
-
-struct err *lv_abort_job(struct lv_domain *d)
-{
-    return domain_call(d, virDomainAbortJob, "aborting the job");
-}
-
-static struct err *job_stats(struct lv_domain *d, unsigned flags, struct lv_job *ret)
-{
-    WITH_DOMAIN(d);
-    CLEANUP(params_fini) struct params params = {0};
-    int type;
-
-    if (virDomainGetJobStats(dom, &type, &params.items, &params.n, flags) < 0) {
-        return domain_error(d, dom, "job statistics");
-    }
-    fill_job(ret, type, params.items, params.n);
-    return NULL;
-}
-
-struct err *lv_job_stats(struct lv_domain *d, struct lv_job *ret)
-{
-    CLEANUP(err_freep) struct err *e = job_stats(d, 0, ret);
-
-    if (!e) {
-        return NULL;
-    }
-    if (err_is(e, ERR_INSTANCE_NOT_FOUND) ||
-        str_eq(err_get(e, "name"), "VIR_ERR_OPERATION_INVALID")) {
-        *ret = (struct lv_job){.type = LV_JOB_COMPLETED};
-        return NULL;
-    }
-    /* QEMU has begun or ended the migration but has no numbers (guest.py get_job_info). */
-    if (str_eq(err_get(e, "name"), "VIR_ERR_INTERNAL_ERROR") &&
-        strstr(err_message(e), "migration was active, but no RAM info was set")) {
-        *ret = (struct lv_job){.type = LV_JOB_NONE};
-        return NULL;
-    }
-    return TAKE(e);
-}
-
-struct err *lv_job_completed_stats(struct lv_domain *d, struct lv_job *ret)
-{
-    return job_stats(d, VIR_DOMAIN_JOB_STATS_COMPLETED, ret);
 }

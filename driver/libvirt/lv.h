@@ -3,7 +3,8 @@
 /* The one door to libvirt.
  *
  * Everything that driver/ knows of libvirt goes through here, so that tests can link
- * tests/fake/lv_fake.c instead.  Thin: one call here is one libvirt call (or a short loop of them).
+ * tests/fake/lv_fake*.c instead.  Thin: one call here is one libvirt call (or a short loop of
+ * them).
  *
  * A connection serves five calls at a time in libvirtd, so events, control and each migration have
  * their own.  What must not wait does not share one with a long call either: libvirt before 10.0
@@ -125,8 +126,7 @@ struct lv_block_info {
 struct err *lv_block_info(struct lv_domain *, const char *path_or_target, struct lv_block_info *ret)
     MUST_CHECK;
 
-/* ---- Block jobs, of a domain that runs and is not persistent or whose definition was taken away
- * for the time (libvirt refuses a copy of a persistent one without an iothread-safe target) ---- */
+/* ---- Block jobs, of a domain that runs; it may stay defined ---- */
 /* Starts to copy a disk to a file that is there ("qcow2", "raw"; 'shallow': without what its
  * backing file has); it goes on mirroring until the job is ended. */
 struct err *lv_block_copy(struct lv_domain *, const char *target, const char *dest,

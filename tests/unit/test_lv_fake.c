@@ -184,6 +184,169 @@ static void a_host_that_is_down_answers_nothing(void **state)
     }
 }
 
+/* One open connection to a domain that does not run. */
+struct off {
+    struct lv_conn *c;
+    struct lv_domain *d;
+};
+
+#define NETWORK                                                                                    \
+    "<interface type='ethernet'><mac address='fa:16:3e:00:00:0%d'/><target dev='tap%d'/>"          \
+    "</interface>"
+
+static void define(struct off *o)
+{
+    CLEANUP(freep) char *net = str_printf(NETWORK, 1, 1);
+    CLEANUP(freep)
+    char *xml = str_printf("<domain><name>x</name><uuid>" GUEST "</uuid><vcpu>2</vcpu>"
+                           "<devices>%s</devices></domain>",
+                           net);
+
+    assert_null(lv_connect("qemu:///system", &o->c));
+    assert_null(lv_domain_by_uuid(o->c, GUEST, &o->d));
+    assert_null(lv_domain_destroy(o->d));
+    assert_null(lv_domain_undefine(o->d));
+    o->d = lv_domain_free(o->d);
+    assert_null(lv_define(o->c, xml, &o->d));
+}
+
+static void off_fini(struct off *o)
+{
+    lv_domain_free(o->d);
+    lv_conn_free(o->c);
+}
+
+static enum lv_state state_of(struct off *o, int *ret_reason)
+{
+    enum lv_state state;
+
+    assert_null(lv_domain_state(o->d, &state, ret_reason));
+    return state;
+}
+
+static bool xml_has(struct off *o, const char *text)
+{
+    CLEANUP(freep) char *xml = NULL;
+
+    assert_null(lv_domain_xml(o->d, false, &xml));
+    return strstr(xml, text) != NULL;
+}
+
+static void a_defined_domain_starts_and_shuts_down(void **state)
+{
+    struct world *w = *state;
+    CLEANUP(off_fini) struct off o = {0};
+    CLEANUP(freep) char *events = NULL;
+    CLEANUP(err_freep) struct err *e = NULL;
+    int reason;
+
+    define(&o);
+    assert_int_equal(state_of(&o, NULL), LV_SHUTOFF);
+    assert_null(lv_domain_start(o.d, false));
+    assert_int_equal(state_of(&o, NULL), LV_RUNNING);
+    assert_true(xml_has(&o, "<alias name='net0'/>"));
+    e = lv_domain_start(o.d, false);
+    assert_string_equal(err_get(e, "name"), "VIR_ERR_OPERATION_INVALID");
+    lv_fake_write(w->here, "guest", "shutdown_ignores 1\n");
+    assert_null(lv_domain_shutdown(o.d));
+    assert_int_equal(state_of(&o, NULL), LV_RUNNING);
+    assert_null(lv_domain_shutdown(o.d));
+    assert_int_equal(state_of(&o, &reason), LV_SHUTOFF);
+    assert_int_equal(reason, 1);
+    assert_false(xml_has(&o, "<alias"));
+    events = lv_fake_read(w->here, "events");
+    assert_non_null(strstr(events, "STARTED NONE " GUEST "\n"));
+    assert_non_null(strstr(events, "STOPPED SHUTDOWN " GUEST "\n"));
+}
+
+static void a_saved_domain_goes_on_at_its_next_start(void **state)
+{
+    CLEANUP(off_fini) struct off o = {0};
+    bool has_save;
+    int reason;
+
+    (void)state;
+    define(&o);
+    assert_null(lv_domain_start(o.d, true));
+    assert_int_equal(state_of(&o, NULL), LV_PAUSED);
+    assert_null(lv_domain_managed_save(o.d));
+    assert_int_equal(state_of(&o, NULL), LV_SHUTOFF);
+    assert_null(lv_domain_has_managed_save(o.d, &has_save));
+    assert_true(has_save);
+    assert_null(lv_domain_start(o.d, false));
+    assert_int_equal(state_of(&o, &reason), LV_RUNNING);
+    assert_int_equal(reason, 4);
+    assert_null(lv_domain_has_managed_save(o.d, &has_save));
+    assert_false(has_save);
+}
+
+static void a_device_comes_and_goes(void **state)
+{
+    struct world *w = *state;
+    CLEANUP(off_fini) struct off o = {0};
+    CLEANUP(freep) char *second = str_printf(NETWORK, 2, 2);
+    CLEANUP(freep) char *events = NULL;
+    CLEANUP(err_freep) struct err *e = NULL;
+
+    define(&o);
+    assert_null(lv_domain_start(o.d, false));
+    assert_null(lv_domain_attach(o.d, second, true, true));
+    assert_true(xml_has(&o, "fa:16:3e:00:00:02"));
+    assert_true(xml_has(&o, "<alias name='net1'/>"));
+    lv_fake_write(w->here, "guest", "detach_fails 1\n");
+    assert_null(lv_domain_detach(o.d, second, true, true));
+    assert_true(xml_has(&o, "fa:16:3e:00:00:02")); /* The guest did not let go. */
+    assert_null(lv_domain_detach(o.d, second, true, false));
+    assert_false(xml_has(&o, "fa:16:3e:00:00:02"));
+    assert_true(xml_has(&o, "fa:16:3e:00:00:01"));
+    e = lv_domain_detach(o.d, second, true, false);
+    assert_string_equal(err_get(e, "name"), "VIR_ERR_DEVICE_MISSING");
+    events = lv_fake_read(w->here, "events");
+    assert_non_null(strstr(events, "REMOVAL_FAILED NONE " GUEST " alias=net1\n"));
+    assert_non_null(strstr(events, "DEVICE_REMOVED NONE " GUEST " alias=net1\n"));
+    assert_null(lv_domain_destroy(o.d));
+    assert_false(xml_has(&o, "fa:16:3e:00:00:02")); /* Nor in the definition. */
+}
+
+static void a_block_copy_is_ready_when_it_has_been_asked_often_enough(void **state)
+{
+    struct world *w = *state;
+    CLEANUP(off_fini) struct off o = {0};
+    CLEANUP(freep) char *dest = str_printf("%s/delta", w->here);
+    struct lv_block_job job;
+
+    define(&o);
+    assert_null(lv_domain_start(o.d, false));
+    lv_fake_write(w->here, "delta", "");
+    lv_fake_write(w->here, "guest." GUEST, "copy_polls 1\n");
+    assert_null(lv_block_copy(o.d, "vda", dest, "qcow2", true));
+    assert_null(lv_block_job(o.d, "vda", &job));
+    assert_true(job.is_there && !job.is_ready);
+    assert_null(lv_block_job(o.d, "vda", &job));
+    assert_true(job.is_there && job.is_ready);
+    assert_null(lv_block_job_abort(o.d, "vda"));
+    assert_null(lv_block_job(o.d, "vda", &job));
+    assert_false(job.is_there);
+}
+
+static void an_agent_answers_unless_there_is_none(void **state)
+{
+    struct world *w = *state;
+    CLEANUP(off_fini) struct off o = {0};
+    CLEANUP(err_freep) struct err *e = NULL;
+    CLEANUP(freep) uint64_t *times = NULL;
+    size_t n;
+
+    define(&o);
+    assert_null(lv_domain_start(o.d, false));
+    assert_null(lv_domain_freeze(o.d));
+    assert_null(lv_vcpu_times(o.d, &times, &n));
+    assert_int_equal(n, 2);
+    lv_fake_write(w->here, "guest", "no_agent 1\n");
+    e = lv_domain_set_user_password(o.d, "root", "secret");
+    assert_string_equal(err_get(e, "name"), "VIR_ERR_AGENT_UNRESPONSIVE");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -194,6 +357,11 @@ int main(void)
         TEST(lines_that_anybody_appends_are_events),
         TEST(a_move_outlives_the_process_that_began_it),
         TEST(a_host_that_is_down_answers_nothing),
+        TEST(a_defined_domain_starts_and_shuts_down),
+        TEST(a_saved_domain_goes_on_at_its_next_start),
+        TEST(a_device_comes_and_goes),
+        TEST(a_block_copy_is_ready_when_it_has_been_asked_often_enough),
+        TEST(an_agent_answers_unless_there_is_none),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
