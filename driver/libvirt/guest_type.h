@@ -17,3 +17,7 @@ struct err *guest_arch(const struct conf *, const struct image_meta *, const cha
  * "pc".  Nova writes it to system_metadata "image_hw_machine_type" when a guest is made from an
  * image that does not say, so that it stays. */
 char *guest_machine_type(const struct conf *, const struct image_meta *) MUST_CHECK;
+/* What the hypervisor calls a server: [DEFAULT]instance_name_template with its number or with
+ * "%(uuid)s" and the like; a name that the template asks for and that there is not gives the UUID
+ * (nova/objects/instance.py Instance.name). */
+char *guest_name(const struct conf *, const struct instance *) MUST_CHECK;

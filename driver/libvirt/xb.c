@@ -1,7 +1,9 @@
 #include "driver/libvirt/xb.h"
 
+#include <inttypes.h>
 #include <libxml/parser.h>
 #include <libxml/tree.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,6 +178,13 @@ void xb_set_attr(struct xb_node *n, const char *attr, const char *value)
     }
 }
 
+void xb_set_attr_int(struct xb_node *n, const char *attr, int64_t value)
+{
+    CLEANUP(freep) char *text = str_printf("%" PRId64, value);
+
+    xb_set_attr(n, attr, text);
+}
+
 void xb_set_content(struct xb_node *n, const char *text)
 {
     xmlChar *escaped = xmlEncodeSpecialChars(node_of(n)->doc, x(text));
@@ -187,6 +196,46 @@ void xb_set_content(struct xb_node *n, const char *text)
 struct xb_node *xb_add(struct xb_node *n, const char *name)
 {
     return of_node(xmlNewChild(node_of(n), NULL, x(name), NULL));
+}
+
+struct xb_node *xb_add_with(struct xb_node *n, const char *name, ...)
+{
+    struct xb_node *child = xb_add(n, name);
+    va_list ap;
+
+    va_start(ap, name);
+    for (const char *attr; (attr = va_arg(ap, const char *));) {
+        const char *value = va_arg(ap, const char *);
+
+        if (value) {
+            xb_set_attr(child, attr, value);
+        }
+    }
+    va_end(ap);
+    return child;
+}
+
+struct xb_node *xb_add_text(struct xb_node *n, const char *name, const char *text)
+{
+    struct xb_node *child = xb_add(n, name);
+
+    xb_set_content(child, text);
+    return child;
+}
+
+struct xb_node *xb_add_int(struct xb_node *n, const char *name, int64_t number)
+{
+    CLEANUP(freep) char *text = str_printf("%" PRId64, number);
+
+    return xb_add_text(n, name, text);
+}
+
+struct xb_node *xb_add_ns(struct xb_node *n, const char *name, const char *prefix, const char *uri)
+{
+    xmlNodePtr child = node_of(xb_add(n, name));
+
+    xmlSetNs(child, xmlNewNs(child, x(uri), x(prefix)));
+    return of_node(child);
 }
 
 struct xb_node *xb_ensure(struct xb_node *n, const char *name)
@@ -236,4 +285,9 @@ struct xb_node *xb_new(struct xb_doc *d, const char *name)
 bool xb_is_empty(struct xb_node *n)
 {
     return !xb_first(n, NULL);
+}
+
+bool xb_has_attrs(struct xb_node *n)
+{
+    return node_of(n)->properties != NULL;
 }

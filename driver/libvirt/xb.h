@@ -46,9 +46,18 @@ bool xb_attr_is(struct xb_node *, const char *attr, const char *value);
 
 /* NULL removes the attribute. */
 void xb_set_attr(struct xb_node *, const char *attr, const char *value);
+void xb_set_attr_int(struct xb_node *, const char *attr, int64_t value);
 void xb_set_content(struct xb_node *, const char *text);
-/* Appends a new element. */
+/* Appends a new element, in its parent's namespace. */
 struct xb_node *xb_add(struct xb_node *, const char *name);
+/* The same with attributes: pairs of name and value, NULL ends.  A NULL value leaves its attribute
+ * out. */
+struct xb_node *xb_add_with(struct xb_node *, const char *name, ...) __attribute__((sentinel));
+/* The same with text in it. */
+struct xb_node *xb_add_text(struct xb_node *, const char *name, const char *text);
+struct xb_node *xb_add_int(struct xb_node *, const char *name, int64_t n);
+/* Appends the first element of a namespace: what is added to it is in that namespace too. */
+struct xb_node *xb_add_ns(struct xb_node *, const char *name, const char *prefix, const char *uri);
 /* The child of that name, made if there is none. */
 struct xb_node *xb_ensure(struct xb_node *, const char *name);
 /* Removes a node and what is in it. */
@@ -62,3 +71,4 @@ void xb_replace(struct xb_node *old, struct xb_node *node);
 /* A new element of the document that is nowhere in its tree yet: for xb_replace and xb_move. */
 struct xb_node *xb_new(struct xb_doc *, const char *name) MUST_CHECK;
 bool xb_is_empty(struct xb_node *); /* No child elements. */
+bool xb_has_attrs(struct xb_node *);
