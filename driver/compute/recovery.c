@@ -8,13 +8,16 @@
 #include "driver/compute/network.h"
 #include "driver/compute/notify.h"
 #include "driver/compute/peer.h"
+#include "driver/compute/snapshot.h"
+#include "driver/libvirt/snapshot.h"
 
 /* What a task state that nobody works on any more is turned into. */
 enum remedy {
-    REMEDY_CLEAR,   /* The task is over; the guest's real state is written. */
-    REMEDY_ERROR,   /* What was being made is unusable. */
-    REMEDY_MIGRATE, /* Look where the guest is. */
-    REMEDY_LEAVE,   /* Needs a verb that is not built: say so. */
+    REMEDY_CLEAR,    /* The task is over; the guest's real state is written. */
+    REMEDY_ERROR,    /* What was being made is unusable. */
+    REMEDY_MIGRATE,  /* Look where the guest is. */
+    REMEDY_SNAPSHOT, /* What it has left in the guest is ended; then as REMEDY_CLEAR. */
+    REMEDY_LEAVE,    /* Needs a verb that is not built: say so. */
 };
 
 static const struct {
@@ -27,7 +30,7 @@ static const struct {
     {"networking", REMEDY_ERROR},
     {"spawning", REMEDY_ERROR},
     {"rebuild", REMEDY_ERROR},
-    {"image_", REMEDY_CLEAR},
+    {"image_", REMEDY_SNAPSHOT},
     {"resize_prep", REMEDY_CLEAR},
     {"reboot", REMEDY_CLEAR},
     {"powering-o", REMEDY_CLEAR},
@@ -196,6 +199,9 @@ static struct err *recover_task(struct node *node, const struct rctx *ctx, struc
     switch (remedy_for(task)) {
     case REMEDY_CLEAR:
         return end_task(node, ctx, inst, NULL);
+    case REMEDY_SNAPSHOT:
+        err_ignore(snapshot_recover(node, inst), "ending a snapshot that was cut off");
+        return end_task(node, ctx, inst, NULL);
     case REMEDY_ERROR:
         return end_task(node, ctx, inst, "error");
     case REMEDY_MIGRATE:
@@ -233,6 +239,14 @@ static bool is_alive(struct instance *inst)
     return true;
 }
 
+/* After the guests do not write to them any more. */
+static void sweep_snapshots(struct node *node)
+{
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(node->conf);
+
+    snapshot_sweep(conf);
+}
+
 struct err *recovery_run(struct node *node, const struct rctx *ctx)
 {
     CLEANUP(instance_list_freep) struct instance_list *list = NULL;
@@ -256,6 +270,7 @@ struct err *recovery_run(struct node *node, const struct rctx *ctx)
         }
         log_context_instance(NULL);
     }
+    sweep_snapshots(node);
     incoming_settle(node, ctx);
     notify_scheduler_sync(node, ctx, &uuids);
     log_info(LOG_COMPUTE, "%zu servers on this host", uuids.n);
