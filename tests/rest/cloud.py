@@ -30,6 +30,7 @@ class Cloud:
         self.in_use = set()     # (uuid, class)
         self.consumers = {}     # uuid -> {allocations, project_id, user_id, consumer_generation}
         self.lists = {'ports': [], 'networks': [], 'subnets': [], 'floatingips': [],
+                      'security_groups': [],
                       'extensions': [{'alias': 'binding-extended'}, {'alias': 'router'}]}
         self.page = 0           # elements a page, 0: all
         self.bindings = {}      # (port, host) -> status
@@ -272,6 +273,14 @@ class Cloud:
                         self.bindings[k] = 'ACTIVE' if k == key else 'INACTIVE'
                 return 200, {'host': p[3], 'status': 'ACTIVE'}
             return 200, {'binding': {'host': p[3], 'status': self.bindings[key]}}
+        if p == ['ports'] and method == 'POST':
+            port = dict(body['port'], id=f'port-{len(self.lists["ports"])}')
+            self.lists['ports'].append(port)
+            return 201, {'port': port}
+        if p[0] == 'ports' and method == 'DELETE':
+            before = len(self.lists['ports'])
+            self.lists['ports'] = [x for x in self.lists['ports'] if x['id'] != p[1]]
+            return (204, None) if len(self.lists['ports']) < before else error(404, 'no port')
         if p[0] == 'ports' and len(p) == 2:
             for port in self.lists['ports']:
                 if port['id'] == p[1]:
@@ -279,20 +288,21 @@ class Cloud:
                         port.update(body['port'])
                     return 200, {'port': port}
             return error(404, f'Port {p[1]} could not be found.')
-        if self.lists.get(p[0]) is None:
+        what = p[0].replace('-', '_')
+        if self.lists.get(what) is None:
             return error(404, 'The resource could not be found.')
         marker = int(query.pop('marker', ['0'])[0])
         query.pop('fields', None)
-        items = [x for x in self.lists[p[0]]
+        items = [x for x in self.lists[what]
                  if all(str(x.get(k)) in v for k, v in query.items())]
-        answer = {p[0]: items}
+        answer = {what: items}
         if self.page and marker + self.page < len(items):
             more = urllib.parse.urlencode(dict(query, marker=marker + self.page), doseq=True)
-            answer[p[0] + '_links'] = [
+            answer[what + '_links'] = [
                 {'rel': 'previous', 'href': 'http://elsewhere/?x=1'},
                 {'rel': 'next', 'href': 'http://elsewhere/v2.0/ports?' + more}]
         if self.page:
-            answer[p[0]] = items[marker:marker + self.page]
+            answer[what] = items[marker:marker + self.page]
         return 200, answer
 
 

@@ -238,6 +238,40 @@ static struct err *do_port_update(struct peer *p, char **w, struct json_object *
     return neutron_port_update(p->neutron, w[0], parse(w[1]));
 }
 
+/* CONTEXT ATTRIBUTES: the user's, if the context has a token. */
+static struct err *do_port_create(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(jv_putp) struct json_object *payload = parse(w[0]);
+    CLEANUP(rctx_freep) struct rctx *user = rctx_from_payload(payload);
+
+    return neutron_port_create(p->neutron, user, parse(w[1]), ret);
+}
+
+/* CONTEXT ID */
+static struct err *do_port_delete(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(jv_putp) struct json_object *payload = parse(w[0]);
+    CLEANUP(rctx_freep) struct rctx *user = rctx_from_payload(payload);
+
+    (void)ret;
+    return neutron_port_delete(p->neutron, user, w[1]);
+}
+
+/* PROJECT IDS ("-": none) */
+static struct err *do_networks_available(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(strv_fini)
+    struct strv ids = str_eq(w[1], "-") ? (struct strv){0} : strv_split(w[1], ",");
+
+    return neutron_networks_available(p->neutron, /* user= */ NULL, w[0], &ids,
+                                      /* only_own_that_are_up= */ false, ret);
+}
+
+static struct err *do_security_groups(struct peer *p, char **w, struct json_object **ret)
+{
+    return neutron_security_groups(p->neutron, /* user= */ NULL, w[0], ret);
+}
+
 static struct err *do_port_get(struct peer *p, char **w, struct json_object **ret)
 {
     return neutron_port_get(p->neutron, w[0], ret);
@@ -380,6 +414,10 @@ static const struct {
     {"provider_allocations", 1, do_provider_allocations},
     {"extension", 1, do_extension},
     {"port_update", 2, do_port_update},
+    {"port_create", 2, do_port_create},
+    {"port_delete", 2, do_port_delete},
+    {"networks_available", 2, do_networks_available},
+    {"security_groups", 1, do_security_groups},
     {"port_get", 1, do_port_get},
     {"binding_get", 2, do_binding_get},
     {"binding_delete", 2, do_binding_delete},
