@@ -586,6 +586,41 @@ struct err *info_cache_refresh(struct conductor *conductor, const struct rctx *c
     return action(conductor, ctx, instance_info_cache_ovo(cache), "refresh");
 }
 
+struct err *virtual_interface_create(struct conductor *conductor, const struct rctx *ctx,
+                                     struct virtual_interface *vif)
+{
+    return action(conductor, ctx, virtual_interface_ovo(vif), "create");
+}
+
+struct err *virtual_interface_get(struct conductor *conductor, const struct rctx *ctx,
+                                  const char *port_id, struct virtual_interface **ret)
+{
+    RETURN_GET_NULLABLE(virtual_interface, "get_by_uuid", one_str(port_id), ret);
+}
+
+struct err *virtual_interfaces_by_instance(struct conductor *conductor, const struct rctx *ctx,
+                                           const char *instance_uuid,
+                                           struct virtual_interface_list **ret)
+{
+    RETURN_GET(virtual_interface_list, "get_by_instance_uuid", one_str(instance_uuid), ret);
+}
+
+struct err *virtual_interface_destroy(struct conductor *conductor, const struct rctx *ctx,
+                                      struct virtual_interface *vif)
+{
+    return action(conductor, ctx, virtual_interface_ovo(vif), "destroy");
+}
+
+struct err *virtual_interfaces_delete(struct conductor *conductor, const struct rctx *ctx,
+                                      const char *instance_uuid)
+{
+    CLEANUP(jv_putp) struct json_object *answer = NULL;
+
+    return conductor_class_action_json(conductor, ctx, &virtual_interface_class,
+                                       "delete_by_instance_uuid", one_str(instance_uuid),
+                                       /* kwargs= */ NULL, &answer);
+}
+
 static struct err *group_by_instance(struct conductor *conductor, const struct rctx *ctx,
                                      const char *instance_uuid, struct instance_group **ret)
 {

@@ -160,6 +160,20 @@ struct err *info_cache_save(struct conductor *, const struct rctx *, struct inst
     MUST_CHECK;
 struct err *info_cache_refresh(struct conductor *, const struct rctx *,
                                struct instance_info_cache *) MUST_CHECK;
+/* A port of a server, in the order in which they came.  The address is "MAC/port id": the table
+ * wants it to be unique.  Reading gives the MAC alone. */
+struct err *virtual_interface_create(struct conductor *, const struct rctx *,
+                                     struct virtual_interface *) MUST_CHECK;
+/* NULL if there is none. */
+struct err *virtual_interface_get(struct conductor *, const struct rctx *, const char *port_id,
+                                  struct virtual_interface **ret) MUST_CHECK;
+struct err *virtual_interfaces_by_instance(struct conductor *, const struct rctx *,
+                                           const char *instance_uuid,
+                                           struct virtual_interface_list **ret) MUST_CHECK;
+struct err *virtual_interface_destroy(struct conductor *, const struct rctx *,
+                                      struct virtual_interface *) MUST_CHECK;
+struct err *virtual_interfaces_delete(struct conductor *, const struct rctx *,
+                                      const char *instance_uuid) MUST_CHECK;
 /* NULL if the instance is in no group. */
 struct err *instance_group_by_instance(struct conductor *, const struct rctx *,
                                        const char *instance_uuid, struct instance_group **ret)

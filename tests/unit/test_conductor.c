@@ -493,6 +493,44 @@ static void an_action_that_may_have_begun_is_not_begun_again(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void ports_of_a_server_are_recorded(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(virtual_interface_freep) struct virtual_interface *vif = virtual_interface_new();
+    CLEANUP(virtual_interface_freep) struct virtual_interface *none = NULL;
+
+    answers("[{\"id\": 7, \"address\": \"fa:16:3e:00:00:15\", \"obj_what_changed\": []}, null]");
+    virtual_interface_set_uuid(vif, "11111111-1111-4111-8111-111111111111");
+    virtual_interface_set_address(vif, "fa:16:3e:00:00:15/11111111-1111-4111-8111-111111111111");
+    virtual_interface_set_tag(vif, NULL);
+    ok(virtual_interface_create(f->conductor, f->ctx, vif));
+    assert_arg("objmethod", "\"create\"");
+    assert_string_equal(virtual_interface_address(vif), "fa:16:3e:00:00:15");
+    assert_int_equal(virtual_interface_id(vif), 7);
+    answers("[{\"obj_what_changed\": []}, null]");
+    ok(virtual_interface_destroy(f->conductor, f->ctx, vif));
+    assert_arg("objmethod", "\"destroy\"");
+    answers("null");
+    ok(virtual_interface_get(f->conductor, f->ctx, "x", &none));
+    assert_null(none);
+    assert_arg("objmethod", "\"get_by_uuid\"");
+    answers("null");
+    ok(virtual_interfaces_delete(f->conductor, f->ctx, "server"));
+    assert_arg("objmethod", "\"delete_by_instance_uuid\"");
+    assert_arg("args", "[\"server\"]");
+}
+
+static void the_ports_of_a_server_are_listed(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(virtual_interface_list_freep) struct virtual_interface_list *list = NULL;
+
+    answers("{\"nova_object.name\": \"VirtualInterfaceList\", \"nova_object.namespace\": \"nova\","
+            " \"nova_object.version\": \"1.0\", \"nova_object.data\": {\"objects\": []}}");
+    ok(virtual_interfaces_by_instance(f->conductor, f->ctx, "server", &list));
+    assert_int_equal(virtual_interface_list_n(list), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -513,6 +551,8 @@ int main(void)
         TEST(a_save_may_depend_on_the_state_of_the_server),
         TEST(the_log_of_a_period_is_one_for_each_host),
         TEST(an_action_that_may_have_begun_is_not_begun_again),
+        TEST(ports_of_a_server_are_recorded),
+        TEST(the_ports_of_a_server_are_listed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
