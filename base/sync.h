@@ -10,6 +10,7 @@
  *   node registries (driver/compute: events, moves, spawner, tracker; driver/libvirt: lvwatch,
  *     serial ports)
  *   task pool, strands
+ *   keylock (its own mutex; what it guards is held over I/O, outside of all others)
  *   rpc client waiters, rpc server dedup
  *   mq out queue
  *   rest session (token), http pool
