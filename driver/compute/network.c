@@ -1,5 +1,6 @@
 #include "driver/compute/network.h"
 
+#include "base/keylock.h"
 #include "base/log.h"
 
 #include <stdlib.h>
@@ -20,47 +21,200 @@ struct err *network_cached_vifs(struct instance *inst, struct vif_list *ret)
     return NULL;
 }
 
-struct err *network_refresh(struct node *node, const struct rctx *ctx, struct instance *inst,
-                            struct vif_list *ret)
+/* The instance's cache; an empty one is made if it has none. */
+static struct instance_info_cache *cache_of(struct instance *inst)
 {
-    struct instance_info_cache *cache =
-        instance_has_info_cache(inst) ? instance_info_cache(inst) : NULL;
-    CLEANUP(jv_putp) struct json_object *old = NULL;
-    CLEANUP(jv_putp) struct json_object *model = NULL;
-    const struct conf *conf = conf_get(node->conf);
-    CLEANUP(freep) char *bridge = str_dup(conf->neutron.ovs_bridge);
+    if (!instance_has_info_cache(inst) || !instance_info_cache(inst)) {
+        struct instance_info_cache *cache = instance_info_cache_new();
 
-    conf_put(conf);
-    if (cache) {
-        /* Somebody else may have attached a port since: the order of the cache in the database
-         * counts. */
-        TRY(info_cache_refresh(node->conductor, ctx, cache));
-        if (instance_info_cache_has_network_info(cache) &&
-            instance_info_cache_network_info(cache)) {
-            const char *text = instance_info_cache_network_info(cache);
-
-            TRY(jv_parse(text, strlen(text), &old));
-        }
-    } else {
-        cache = instance_info_cache_new();
         instance_info_cache_set_instance_uuid(cache, instance_uuid(inst));
         instance_set_info_cache(inst, cache);
     }
-    TRY(neutron_network_model(node->neutron, instance_uuid(inst), instance_project_id(inst), old,
-                              bridge, &model));
+    return instance_info_cache(inst);
+}
+
+/* The model in the cache, an array: read anew from the database, since somebody else may have
+ * attached a port, but for a cache that is made just now. */
+static struct err *read_model(struct node *node, const struct rctx *ctx, struct instance *inst,
+                              struct json_object **ret)
+{
+    bool is_there = instance_has_info_cache(inst) && instance_info_cache(inst);
+    struct instance_info_cache *cache = cache_of(inst);
+    const char *text;
+
+    if (is_there) {
+        TRY(info_cache_refresh(node->conductor, ctx, cache));
+    }
+    text = instance_info_cache_has_network_info(cache) ? instance_info_cache_network_info(cache)
+                                                       : NULL;
+    if (str_is_empty(text)) {
+        *ret = json_object_new_array();
+        return NULL;
+    }
+    TRY_CTX(jv_parse(text, strlen(text), ret), "reading the network of %s", instance_uuid(inst));
+    if (!json_object_is_type(*ret, json_type_array)) {
+        jv_putp(ret);
+        *ret = json_object_new_array();
+    }
+    return NULL;
+}
+
+/* Writes the model, unless it is what the database has. */
+static struct err *write_model(struct node *node, const struct rctx *ctx, struct instance *inst,
+                               struct json_object *model)
+{
+    struct instance_info_cache *cache = cache_of(inst);
     CLEANUP(freep) char *text = jv_text(model);
+    CLEANUP(jv_putp) struct json_object *old = NULL;
+    const char *now = instance_info_cache_has_network_info(cache)
+                          ? instance_info_cache_network_info(cache)
+                          : NULL;
 
-    TRY(vif_list_parse(text, ret));
-    if (!old || !json_object_equal(old, model)) {
-        instance_info_cache_set_network_info(cache, text);
-        struct err *e = info_cache_save(node->conductor, ctx, cache);
+    if (now && !str_is_empty(now)) {
+        TRY(jv_parse(now, strlen(now), &old));
+    }
+    if (old && json_object_equal(old, model)) {
+        return NULL;
+    }
+    instance_info_cache_set_network_info(cache, text);
+    return info_cache_save(node->conductor, ctx, cache);
+}
 
-        if (e) {
-            vif_list_fini(ret);
-            return e;
+/* Of VIFs, or of ports. */
+static struct json_object *with_id(struct json_object *list, const char *port_id)
+{
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *item = json_object_array_get_idx(list, i);
+
+        if (str_eq(json_object_get_string(jv_get(item, "id")), port_id)) {
+            return item;
         }
     }
     return NULL;
+}
+
+/* What 'added' knows better than the model, and after it the VIFs that the model does not have. */
+static void add_vifs(struct json_object *model, struct json_object *added)
+{
+    for (size_t i = 0; added && i < json_object_array_length(added); i++) {
+        struct json_object *vif = json_object_array_get_idx(added, i);
+        struct json_object *old = with_id(model, json_object_get_string(jv_get(vif, "id")));
+
+        if (!old) {
+            json_object_array_add(model, jv_dup(vif));
+        } else if (jv_get(vif, "preserve_on_delete")) {
+            jv_add(old, "preserve_on_delete", jv_dup(jv_get(vif, "preserve_on_delete")));
+        }
+    }
+}
+
+/* Puts those first that 'order' names, in its order. */
+static struct json_object *sorted(struct json_object *model, const struct strv *order)
+{
+    struct json_object *list = json_object_new_array();
+
+    for (size_t i = 0; i < order->n; i++) {
+        struct json_object *vif = with_id(model, order->items[i]);
+
+        if (vif) {
+            json_object_array_add(list, json_object_get(vif));
+        }
+    }
+    add_vifs(list, model);
+    return list;
+}
+
+static struct err *rebuild_locked(struct node *node, const struct rctx *ctx, struct instance *inst,
+                                  struct json_object *added, const struct strv *order,
+                                  struct vif_list *ret)
+{
+    CLEANUP(jv_putp) struct json_object *old = NULL;
+    CLEANUP(jv_putp) struct json_object *model = NULL;
+    CLEANUP(vif_list_fini) struct vif_list vifs = {0};
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(node->conf);
+
+    TRY(read_model(node, ctx, inst, &old));
+    add_vifs(old, added);
+    if (order) {
+        struct json_object *list = sorted(old, order);
+
+        jv_putp(&old);
+        old = list;
+    }
+    TRY(neutron_network_model(node->neutron, instance_uuid(inst), instance_project_id(inst), old,
+                              conf->neutron.ovs_bridge, &model));
+    CLEANUP(freep) char *text = jv_text(model);
+
+    TRY(vif_list_parse(text, &vifs));
+    TRY(write_model(node, ctx, inst, model));
+    *ret = vifs;
+    vifs = (struct vif_list){0};
+    return NULL;
+}
+
+struct err *network_rebuild(struct node *node, const struct rctx *ctx, struct instance *inst,
+                            struct json_object *added, const struct strv *order,
+                            struct vif_list *ret)
+{
+    keylock_take(node->network_locks, instance_uuid(inst));
+    struct err *e = rebuild_locked(node, ctx, inst, added, order, ret);
+
+    keylock_give(node->network_locks, instance_uuid(inst));
+    return e;
+}
+
+struct err *network_refresh(struct node *node, const struct rctx *ctx, struct instance *inst,
+                            struct vif_list *ret)
+{
+    return network_rebuild(node, ctx, inst, /* added= */ NULL, /* order= */ NULL, ret);
+}
+
+static struct err *note_locked(struct node *node, const struct rctx *ctx, struct instance *inst,
+                               struct json_object *vifs)
+{
+    CLEANUP(jv_putp) struct json_object *model = NULL;
+
+    TRY(read_model(node, ctx, inst, &model));
+    add_vifs(model, vifs);
+    return write_model(node, ctx, inst, model);
+}
+
+struct err *network_note(struct node *node, const struct rctx *ctx, struct instance *inst,
+                         struct json_object *vifs)
+{
+    keylock_take(node->network_locks, instance_uuid(inst));
+    struct err *e = note_locked(node, ctx, inst, vifs);
+
+    keylock_give(node->network_locks, instance_uuid(inst));
+    return e;
+}
+
+static struct err *forget_locked(struct node *node, const struct rctx *ctx, struct instance *inst,
+                                 const struct strv *port_ids)
+{
+    CLEANUP(jv_putp) struct json_object *model = NULL;
+    CLEANUP(jv_putp) struct json_object *rest = json_object_new_array();
+
+    TRY(read_model(node, ctx, inst, &model));
+    for (size_t i = 0; port_ids && i < json_object_array_length(model); i++) {
+        struct json_object *vif = json_object_array_get_idx(model, i);
+        const char *id = json_object_get_string(jv_get(vif, "id"));
+
+        if (!id || !strv_has(port_ids, id)) {
+            json_object_array_add(rest, json_object_get(vif));
+        }
+    }
+    return write_model(node, ctx, inst, rest);
+}
+
+struct err *network_forget(struct node *node, const struct rctx *ctx, struct instance *inst,
+                           const struct strv *port_ids)
+{
+    keylock_take(node->network_locks, instance_uuid(inst));
+    struct err *e = forget_locked(node, ctx, inst, port_ids);
+
+    keylock_give(node->network_locks, instance_uuid(inst));
+    return e;
 }
 
 typedef struct err *(*migrate_vif_fn)(struct vif_migrate_data *, struct vif *ret);
@@ -280,18 +434,6 @@ static struct err *bind_here(struct node *node, struct instance *inst, struct js
     return NULL;
 }
 
-static struct json_object *port_of(struct json_object *ports, const char *id)
-{
-    for (size_t i = 0; i < json_object_array_length(ports); i++) {
-        struct json_object *port = json_object_array_get_idx(ports, i);
-
-        if (str_eq(json_object_get_string(jv_get(port, "id")), id)) {
-            return port;
-        }
-    }
-    return NULL;
-}
-
 /* What a binding says, into the VIF of the model. */
 static void update_vif(struct json_object *vif, struct json_object *port)
 {
@@ -324,7 +466,7 @@ static bool update_model(struct json_object *model, struct json_object *ports)
     }
     for (size_t i = 0; i < json_object_array_length(model); i++) {
         struct json_object *vif = json_object_array_get_idx(model, i);
-        struct json_object *port = port_of(ports, json_object_get_string(jv_get(vif, "id")));
+        struct json_object *port = with_id(ports, json_object_get_string(jv_get(vif, "id")));
 
         if (!port) {
             return false;

@@ -5,7 +5,8 @@
  * Source: nova/network/neutron.py (get_instance_nw_info, setup_networks_on_host,
  * migrate_instance_start, migrate_instance_finish), nova/compute/utils.py.
  *
- * Thread-safety: from any thread; the instance belongs to the caller. */
+ * Thread-safety: from any thread; the instance belongs to the caller.  Who rewrites a server's
+ * model waits for others who do. */
 
 #include "base/err.h"
 #include "driver/compute/node.h"
@@ -17,6 +18,18 @@ struct err *network_cached_vifs(struct instance *, struct vif_list *ret) MUST_CH
 /* Reads the network from neutron, stores it in the info cache (and with the instance). */
 struct err *network_refresh(struct node *, const struct rctx *, struct instance *,
                             struct vif_list *ret) MUST_CHECK;
+
+/* The same with VIFs that the model does not have yet, or does not know the preserve_on_delete of;
+ * only their "id" must be there.  'order' names the ports that come first.  Both may be NULL. */
+struct err *network_rebuild(struct node *, const struct rctx *, struct instance *,
+                            struct json_object *added, const struct strv *order,
+                            struct vif_list *ret) MUST_CHECK;
+/* Adds VIFs to the stored model without asking neutron. */
+struct err *network_note(struct node *, const struct rctx *, struct instance *,
+                         struct json_object *vifs) MUST_CHECK;
+/* Takes ports out of the stored model without asking neutron; NULL: all. */
+struct err *network_forget(struct node *, const struct rctx *, struct instance *,
+                           const struct strv *port_ids) MUST_CHECK;
 
 /* The destination's VIFs that migrate_data holds (get_dest_vif of each); 'cached' when it holds
  * none. */

@@ -1,6 +1,7 @@
 #include "driver/compute/node.h"
 
 #include "base/clock.h"
+#include "base/keylock.h"
 #include "base/log.h"
 #include "driver/compute/dispatch.h"
 #include "driver/compute/events.h"
@@ -73,6 +74,7 @@ static struct err *fill(struct node *node)
     node_apply_conf(node);
     node->events = events_new();
     node->moves = moves_new();
+    node->network_locks = keylock_new();
     node->service = service_record_new();
     node->dispatcher = dispatcher_new();
     node->notifier = notifier_new(node);
@@ -233,6 +235,7 @@ struct node *node_free(struct node *node)
     notifier_free(node->notifier);
     dispatcher_free(node->dispatcher);
     service_record_free(node->service);
+    keylock_free(node->network_locks);
     moves_free(node->moves);
     events_free(node->events);
     cancel_free(node->stopping);

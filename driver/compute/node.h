@@ -18,6 +18,7 @@
 #include "rpc/rest/placement.h"
 #include "vif/plug.h"
 
+struct keylock;
 struct lvwatch;
 struct spawner;
 struct tracker;
@@ -45,6 +46,7 @@ struct node {
     struct lvwatch *watch;     /* Who waits for an event of a guest. */
     struct vif_host vif;
     struct spawner *spawner; /* How guests are made. */
+    struct keylock *network_locks; /* Servers whose network model is being written. */
     struct tracker *tracker;
     struct events *events; /* External events and who waits for them. */
     struct moves *moves;   /* Live migrations whose source we are. */
