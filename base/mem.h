@@ -65,5 +65,6 @@ void closep(const int *fd);
 /* Keeps an idle process small: few malloc arenas, and freed memory goes back to the kernel.  The
  * programs call it first thing in main. */
 void mem_tune(void);
-/* Gives freed memory back now: after a burst of work. */
+/* Gives memory back now, after a burst of work: what was freed, and the code that ran (base/mem.c).
+ */
 void mem_trim(void);

@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,6 +12,28 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Pages of the program's file.  A fault maps the 64 KiB around it: each array has such a piece that
+ * holds nothing else. */
+enum { AROUND = 1 << 16 };
+static const char clean[3 * AROUND] = "a constant", patched[3 * AROUND] = "another";
+
+static char *page_in(const char *array)
+{
+    return (char *)(((uintptr_t)array + AROUND - 1) / AROUND * AROUND);
+}
+
+static bool is_mapped(const char *page)
+{
+    CLEANUP(closep) int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    uint64_t entry;
+    off_t at = (off_t)((uintptr_t)page / (uintptr_t)sysconf(_SC_PAGESIZE) * sizeof(entry));
+
+    assert_int_equal(pread(fd, &entry, sizeof(entry), at), sizeof(entry));
+    return entry >> 63;
+}
 
 static void new_objects_are_zeroed(void **state)
 {
@@ -90,6 +113,32 @@ static void tuning_works_at_any_time(void **state)
     mem_trim();
 }
 
+static void constants_are_dropped_and_come_back(void **state)
+{
+    const volatile char *page = page_in(clean);
+
+    (void)state;
+    assert_int_equal(*page, 0);
+    assert_true(is_mapped(page_in(clean)));
+    mem_trim();
+    assert_false(is_mapped(page_in(clean)));
+    assert_int_equal(*page, 0);
+}
+
+/* What a debugger does. */
+static void a_page_that_was_written_to_stays(void **state)
+{
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    volatile char *page = page_in(patched);
+
+    (void)state;
+    assert_int_equal(mprotect(page_in(patched), size, PROT_READ | PROT_WRITE), 0);
+    *page = 'x';
+    assert_int_equal(mprotect(page_in(patched), size, PROT_READ), 0);
+    mem_trim();
+    assert_int_equal(*page, 'x');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -100,6 +149,8 @@ int main(void)
         cmocka_unit_test(a_descriptor_closes_at_the_end_of_its_scope),
         cmocka_unit_test(macros_evaluate_their_arguments_once),
         cmocka_unit_test(tuning_works_at_any_time),
+        cmocka_unit_test(constants_are_dropped_and_come_back),
+        cmocka_unit_test(a_page_that_was_written_to_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
