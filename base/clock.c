@@ -23,6 +23,11 @@ int64_t clock_wall_us(void)
     return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
+int64_t clock_wall_s(void)
+{
+    return clock_wall_us() / 1000000;
+}
+
 static void seconds_text(int64_t wall_us, char ret[32])
 {
     time_t t = (time_t)(wall_us / 1000000);
@@ -73,6 +78,13 @@ bool clock_iso_parse(const char *text, int64_t *ret_s)
     }
     *ret_s = (int64_t)timegm(&tm);
     return true;
+}
+
+bool clock_iso_is_older(const char *text, int64_t age_s, int64_t now_s)
+{
+    int64_t then;
+
+    return text && clock_iso_parse(text, &then) && now_s - then > age_s;
 }
 
 /* The 32 digits of a random UUID: version 4, variant of RFC 4122. */

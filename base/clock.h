@@ -12,6 +12,7 @@
 int64_t clock_ms(void);
 /* Microseconds since the epoch: for what other programs read. */
 int64_t clock_wall_us(void);
+int64_t clock_wall_s(void);
 /* "YYYY-MM-DDTHH:MM:SSZ" of now, as versioned objects want it. */
 char *clock_iso_utc(void) MUST_CHECK;
 /* "YYYY-MM-DDTHH:MM:SS.ffffff" without a zone, as plain RPC arguments want it. */
@@ -20,6 +21,8 @@ char *clock_iso_utc_us(void) MUST_CHECK;
  * cut off, a zone other than "Z", "+00:00" or none is not understood. */
 char *clock_iso_of(int64_t s) MUST_CHECK;
 _Bool clock_iso_parse(const char *text, int64_t *ret_s);
+/* Whether more than 'age_s' seconds have passed since then; not if 'text' is NULL or no time. */
+_Bool clock_iso_is_older(const char *text, int64_t age_s, int64_t now_s);
 
 #define UUID_LEN 36
 /* A random UUID, lower case with dashes. */

@@ -62,6 +62,16 @@ static void times_of_records_are_understood(void **state)
     }
 }
 
+static void older_is_more_seconds_ago(void **state)
+{
+    (void)state;
+    assert_false(clock_iso_is_older("1970-01-01T00:01:00Z", 40, 100));
+    assert_true(clock_iso_is_older("1970-01-01T00:01:00Z", 39, 100));
+    assert_false(clock_iso_is_older("1970-01-01T01:00:00Z", 0, 100));
+    assert_false(clock_iso_is_older(NULL, 0, 100));
+    assert_false(clock_iso_is_older("once", 0, 100));
+}
+
 static void uuids_are_random_of_version_4(void **state)
 {
     char a[UUID_LEN + 1], b[UUID_LEN + 1], hex[33];
@@ -96,6 +106,7 @@ int main(void)
         cmocka_unit_test(time_does_not_go_back),
         cmocka_unit_test(times_are_written_as_objects_and_arguments_want_them),
         cmocka_unit_test(times_of_records_are_understood),
+        cmocka_unit_test(older_is_more_seconds_ago),
         cmocka_unit_test(uuids_are_random_of_version_4),
         cmocka_unit_test(only_uuids_with_dashes_are_valid),
     };
