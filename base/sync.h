@@ -7,8 +7,8 @@
  *
  * Order of locks, outermost first; a thread that holds one may take only those below it:
  *
- *   node registries (driver/compute: events, moves, spawner, tracker; driver/libvirt: lvwatch,
- *     serial ports)
+ *   node registries (driver/compute: events, moves, spawner, tracker, chores; driver/libvirt:
+ *     lvwatch, serial ports)
  *   task pool, strands
  *   keylock (its own mutex; what it guards is held over I/O, outside of all others)
  *   rpc client waiters, rpc server dedup

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/keylock.h"
 #include "base/log.h"
+#include "driver/compute/chore.h"
 #include "driver/compute/dispatch.h"
 #include "driver/compute/events.h"
 #include "driver/compute/lifecycle.h"
@@ -75,6 +76,7 @@ static struct err *fill(struct node *node)
     node->events = events_new();
     node->moves = moves_new();
     node->network_locks = keylock_new();
+    node->chores = chores_new();
     node->service = service_record_new();
     node->dispatcher = dispatcher_new();
     node->notifier = notifier_new(node);
@@ -236,6 +238,7 @@ struct node *node_free(struct node *node)
     dispatcher_free(node->dispatcher);
     service_record_free(node->service);
     keylock_free(node->network_locks);
+    chores_free(node->chores);
     moves_free(node->moves);
     events_free(node->events);
     cancel_free(node->stopping);

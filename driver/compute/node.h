@@ -27,6 +27,7 @@ struct moves;
 struct notifier;
 struct service_record;
 struct dispatcher;
+struct chores;
 
 struct node {
     struct conf_holder *conf;
@@ -53,6 +54,7 @@ struct node {
     struct notifier *notifier;
     struct service_record *service;
     struct dispatcher *dispatcher; /* Requests that come before we are ready. */
+    struct chores *chores;         /* What periodic jobs do to single servers. */
     struct cancel *stopping;       /* Set when the service is asked to stop. */
     int64_t started_ms;
 };
