@@ -126,3 +126,21 @@ struct err *peer_remove_volume_connection(struct node *node, const struct rctx *
     return rpc_call(node->client, ctx, &to, "remove_volume_connection", args,
                     &(struct rpc_times){0}, &result);
 }
+
+struct err *peer_check_shared_storage(struct node *node, const struct rctx *ctx, const char *host,
+                                      const char *file, bool *ret)
+{
+    CLEANUP(jv_putp) struct json_object *result = NULL;
+    struct rpc_target to = target(host);
+    struct json_object *args = json_object_new_object(), *data = json_object_new_object();
+
+    jv_add_str(data, "filename", file);
+    jv_add(args, "data", data);
+    TRY(rpc_call(node->client, ctx, &to, "check_instance_shared_storage", args,
+                 &(struct rpc_times){0}, &result));
+    if (!json_object_is_type(result, json_type_boolean)) {
+        return err_msg(ERR_PARSE, "check_instance_shared_storage: the answer is no boolean");
+    }
+    *ret = json_object_get_boolean(result);
+    return NULL;
+}

@@ -29,5 +29,8 @@ struct err *peer_rollback_at_destination(struct node *, const struct rctx *, con
                                          struct libvirt_live_migrate_data *md) MUST_CHECK;
 struct err *peer_drop_move_claim(struct node *, const struct rctx *, const char *host,
                                  struct instance *) MUST_CHECK;
+/* Whether 'host' sees a file of this host: they share the storage of the server. */
+struct err *peer_check_shared_storage(struct node *, const struct rctx *, const char *host,
+                                      const char *file, bool *ret) MUST_CHECK;
 struct err *peer_remove_volume_connection(struct node *, const struct rctx *, const char *host,
                                           struct instance *, const char *volume_id) MUST_CHECK;
