@@ -284,12 +284,11 @@ static const struct payload_class *class_of(const char *versioned)
     return c;
 }
 
-static struct json_object *versioned_payload(const struct rctx *ctx, struct json_object *inst,
-                                             struct json_object *flavor, const char *action,
-                                             const struct notify_more *more)
+/* What every payload about a server has (InstancePayload). */
+static struct json_object *instance_data(const struct rctx *ctx, struct json_object *inst,
+                                         struct json_object *flavor)
 {
     struct json_object *d = json_object_new_object();
-    const struct payload_class *class = class_of(action);
 
 #define LEGACY(field, object, source)
 #define VERSIONED(field, source) copy_member(d, #field, inst, #source);
@@ -301,7 +300,6 @@ static struct json_object *versioned_payload(const struct rctx *ctx, struct json
     jv_add(d, "flavor", flavor_payload(flavor));
     jv_add(d, "ip_addresses", ip_payloads(inst));
     jv_add(d, "block_devices", NULL);
-    jv_add(d, "fault", more->fault ? exception_payload(action, more->fault) : NULL);
     jv_add_str(d, "power_state", power_name(json_object_get_int64(jv_get(inst, "power_state"))));
     jv_add_str(d, "auto_disk_config",
                json_object_get_boolean(jv_get(inst, "auto_disk_config")) ? "AUTO" : "MANUAL");
@@ -310,6 +308,17 @@ static struct json_object *versioned_payload(const struct rctx *ctx, struct json
     jv_add_str(d, "action_initiator_user", rctx_user_id(ctx));
     jv_add_str(d, "action_initiator_project", rctx_project_id(ctx));
     copy_member(d, "locked_reason", jv_get(inst, "system_metadata"), "locked_reason");
+    return d;
+}
+
+static struct json_object *versioned_payload(const struct rctx *ctx, struct json_object *inst,
+                                             struct json_object *flavor, const char *action,
+                                             const struct notify_more *more)
+{
+    struct json_object *d = instance_data(ctx, inst, flavor);
+    const struct payload_class *class = class_of(action);
+
+    jv_add(d, "fault", more->fault ? exception_payload(action, more->fault) : NULL);
     if (class->add) {
         class->add(d, inst, more);
     }
@@ -395,6 +404,113 @@ void notify_exception(struct node *node, const struct rctx *ctx, const char *met
     if (n->is_versioned) {
         emit(node, ctx, /* is_versioned= */ true, "error", "compute.exception",
              exception_payload(method, e));
+    }
+}
+
+/* ---- Usage ---- */
+
+/* The properties of a server's image, as its system_metadata keeps them. */
+static struct json_object *image_properties(struct json_object *system_metadata)
+{
+    struct json_object *o = json_object_new_object();
+
+    if (json_object_is_type(system_metadata, json_type_object)) {
+        json_object_object_foreach(system_metadata, key, value)
+        {
+            if (str_starts(key, "image_")) {
+                jv_add(o, key + strlen("image_"), json_object_get(value));
+            }
+        }
+    }
+    return o;
+}
+
+/* "2026-01-31 00:00:00", as Python prints it. */
+static char *python_time(int64_t s)
+{
+    char *text = clock_iso_of(s);
+
+    text[strlen("2026-01-31")] = ' ';
+    text[strlen("2026-01-31 00:00:00")] = '\0';
+    return text;
+}
+
+static struct json_object *legacy_usage(struct json_object *inst, struct json_object *flavor,
+                                        int64_t begin_s, int64_t end_s)
+{
+    struct json_object *o = legacy_payload(inst, flavor);
+    CLEANUP(freep) char *begin = python_time(begin_s);
+    CLEANUP(freep) char *end = python_time(end_s);
+
+    jv_add_str(o, "audit_period_beginning", begin);
+    jv_add_str(o, "audit_period_ending", end);
+    jv_add(o, "image_meta", image_properties(jv_get(inst, "system_metadata")));
+    return o;
+}
+
+static struct json_object *versioned_usage(const struct rctx *ctx, struct json_object *inst,
+                                           struct json_object *flavor, int64_t begin_s,
+                                           int64_t end_s)
+{
+    struct json_object *d = instance_data(ctx, inst, flavor);
+    struct json_object *period = json_object_new_object();
+    CLEANUP(freep) char *begin = clock_iso_of(begin_s);
+    CLEANUP(freep) char *end = clock_iso_of(end_s);
+
+    jv_add_str(period, "audit_period_beginning", begin);
+    jv_add_str(period, "audit_period_ending", end);
+    jv_add(d, "audit_period", wire_object("AuditPeriodPayload", "1.0", period));
+    return wire_object("InstanceExistsPayload", "2.0", d);
+}
+
+void notify_usage(struct node *node, const struct rctx *ctx, struct instance *inst, int64_t begin_s,
+                  int64_t end_s)
+{
+    struct notifier *n = node->notifier;
+
+    if (!n->sends && !n->logs) {
+        return;
+    }
+    CLEANUP(jv_putp) struct json_object *wire = instance_to_json(inst);
+    struct json_object *data = data_of(wire);
+    struct json_object *flavor = data_of(jv_get(data, "flavor"));
+
+    if (n->is_legacy) {
+        emit(node, ctx, /* is_versioned= */ false, "info", "compute.instance.exists",
+             legacy_usage(data, flavor, begin_s, end_s));
+    }
+    if (n->is_versioned) {
+        emit(node, ctx, /* is_versioned= */ true, "info", "instance.exists",
+             versioned_usage(ctx, data, flavor, begin_s, end_s));
+    }
+}
+
+void notify_exception(struct node *node, const struct rctx *ctx, const char *method,
+                      const struct err *e)
+{
+    struct notifier *n = node->notifier;
+
+    if (!n->sends && !n->logs) {
+        return;
+    }
+    if (n->is_legacy) {
+        struct json_object *o = json_object_new_object();
+
+        jv_add_str(o, "exception", err_message(e));
+        jv_add(o, "args", json_object_new_object());
+        emit(node, ctx, /* is_versioned= */ false, "error", method, o);
+    }
+    if (n->is_versioned) {
+        struct json_object *d = json_object_new_object();
+        CLEANUP(freep) char *trace = err_text(e);
+
+        jv_add_str(d, "module_name", "nova.compute.manager");
+        jv_add_str(d, "function_name", method);
+        jv_add_str(d, "exception", err_class(e));
+        jv_add_str(d, "exception_message", err_message(e));
+        jv_add_str(d, "traceback", trace);
+        emit(node, ctx, /* is_versioned= */ true, "error", "compute.exception",
+             wire_object("ExceptionPayload", "1.1", d));
     }
 }
 

@@ -35,6 +35,9 @@ struct notify_more {
 };
 void notify_instance_more(struct node *, const struct rctx *, struct instance *, enum notify_action,
                           enum notify_phase, const struct notify_more *);
+/* A server existed during a period (seconds since the epoch): compute.instance.exists. */
+void notify_usage(struct node *, const struct rctx *, struct instance *, int64_t begin_s,
+                  int64_t end_s);
 /* A method failed: legacy event "<method>" at ERROR, versioned compute.exception. */
 void notify_exception(struct node *, const struct rctx *, const char *method, const struct err *);
 
