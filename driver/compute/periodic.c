@@ -2,11 +2,15 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "driver/compute/evacuated.h"
 #include "driver/compute/incoming.h"
 #include "driver/compute/lifecycle.h"
 #include "driver/compute/notify.h"
+#include "driver/compute/poll.h"
+#include "driver/compute/reap.h"
 #include "driver/compute/service.h"
 #include "driver/compute/tracker.h"
+#include "driver/compute/usage_audit.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -25,11 +29,6 @@ static struct err *run_audit(struct node *node, const struct rctx *ctx)
     return tracker_audit(node->tracker, ctx, /* is_startup= */ false);
 }
 
-static struct err *run_power_sync(struct node *node, const struct rctx *ctx)
-{
-    return lifecycle_sync_all(node, ctx);
-}
-
 static struct err *run_scheduler_sync(struct node *node, const struct rctx *ctx)
 {
     CLEANUP(strv_fini) struct strv uuids = {0};
@@ -45,6 +44,12 @@ static int64_t spacing(int64_t seconds)
     return seconds == 0 ? DEFAULT_SPACING_S : MAX(seconds, (int64_t)0);
 }
 
+/* Jobs that an option turns on, and for which Nova has no interval. */
+static int64_t spacing_if(int64_t is_on)
+{
+    return is_on > 0 ? DEFAULT_SPACING_S : 0;
+}
+
 enum job_id {
 #define PERIODIC(id, what, every, first, fn) JOB_##id,
 #include "driver/compute/periodic.def"
@@ -56,7 +61,7 @@ struct job {
     struct periodic *owner;
     const char *what;
     int64_t (*every_s)(const struct conf *);
-    int64_t first_s; /* -1: somewhere in its first interval. */
+    enum periodic_first first;
     struct err *(*fn)(struct node *, const struct rctx *);
     struct loop_source *timer;
     atomic_bool is_out;
@@ -116,29 +121,61 @@ static void job_due(void *arg)
     loop_timer_set(job->timer, clock_ms() + (ms > 0 ? ms : DEFAULT_SPACING_S * 1000));
 }
 
+int64_t periodic_first_ms(enum periodic_first first, int64_t every_ms, int64_t fuzz_ms, size_t i,
+                          size_t n, uint64_t random)
+{
+    switch (first) {
+    case PERIODIC_AT_ONCE:
+        return 0;
+    case PERIODIC_SOON:
+        return fuzz_ms;
+    case PERIODIC_SPREAD:
+        /* The same random number for all, so that jobs of one interval keep their distance. */
+        return fuzz_ms + (int64_t)((random + (uint64_t)every_ms * i / n) % (uint64_t)every_ms);
+    }
+    return 0;
+}
+
+static const struct job table[N_JOBS] = {
+#define PERIODIC(id, text, every, when, function)                                                  \
+    [JOB_##id] = {.what = text, .every_s = every_##id, .first = PERIODIC_##when, .fn = function},
+#include "driver/compute/periodic.def"
+#undef PERIODIC
+};
+
+static struct err *start_job(struct periodic *p, size_t i, int64_t fuzz_ms, uint64_t random)
+{
+    struct job *job = &p->jobs[i];
+    int64_t every_ms;
+
+    job->owner = p;
+    job->what = table[i].what;
+    job->every_s = table[i].every_s;
+    job->fn = table[i].fn;
+    every_ms = interval_ms(job);
+    return loop_add_timer(p->node->loop,
+                          clock_ms() +
+                              periodic_first_ms(table[i].first,
+                                                every_ms > 0 ? every_ms : DEFAULT_SPACING_S * 1000,
+                                                fuzz_ms, i, N_JOBS, random),
+                          job_due, job, &job->timer);
+}
+
 struct err *periodic_start(struct node *node, struct periodic **ret)
 {
     struct periodic *p = NEW(struct periodic);
-    static const struct job table[N_JOBS] = {
-#define PERIODIC(id, text, every, first, function)                                                 \
-    [JOB_##id] = {.what = text, .every_s = every_##id, .first_s = first, .fn = function},
-#include "driver/compute/periodic.def"
-#undef PERIODIC
-    };
+    uint64_t random = (uint64_t)clock_wall_us();
+    const struct conf *conf = conf_get(node->conf);
+    bool is_enabled = conf->dflt.periodic_enable;
+    int64_t fuzz_ms = (int64_t)(random % (uint64_t)(conf->dflt.periodic_fuzzy_delay * 1000 + 1));
 
+    conf_put(conf);
     p->node = node;
     for (size_t i = 0; i < N_JOBS; i++) {
-        struct job *job = &p->jobs[i];
-        int64_t first_ms;
-
-        job->what = table[i].what;
-        job->every_s = table[i].every_s;
-        job->fn = table[i].fn;
-        job->owner = p;
-        first_ms = table[i].first_s >= 0 ? table[i].first_s * 1000
-                                         : clock_wall_us() % MAX(interval_ms(job), (int64_t)1000);
-        struct err *e =
-            loop_add_timer(node->loop, clock_ms() + first_ms, job_due, job, &job->timer);
+        if (!is_enabled && table[i].first != PERIODIC_AT_ONCE) {
+            continue;
+        }
+        struct err *e = start_job(p, i, fuzz_ms, random);
 
         if (e) {
             periodic_stop(p);
