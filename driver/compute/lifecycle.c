@@ -205,6 +205,16 @@ static enum follow follow(const struct lv_event *event)
     return FOLLOW_NOT;
 }
 
+/* [workarounds]handle_virt_lifecycle_events: without it the periodic comparison is all there is. */
+static bool follows_events(struct node *node)
+{
+    const struct conf *conf = conf_get(node->conf);
+    bool follows = conf->workarounds.handle_virt_lifecycle_events;
+
+    conf_put(conf);
+    return follows;
+}
+
 void lifecycle_event(const struct lv_event *event, void *arg)
 {
     struct node *node = arg;
@@ -221,7 +231,7 @@ void lifecycle_event(const struct lv_event *event, void *arg)
         move_event(mv, event);
         return;
     }
-    if (when == FOLLOW_NOT) {
+    if (when == FOLLOW_NOT || !follows_events(node)) {
         return;
     }
     struct sync_job *job = NEW(struct sync_job);
