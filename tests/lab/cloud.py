@@ -5,6 +5,7 @@ openstack client needs two seconds.  Used by ops.py, suite and tests/demo.
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ VAR = os.environ.get('LAB_VAR', '/var/lib/novashim-lab')
 RUN = os.environ.get('LAB_RUN', '/run/novashim-lab')
 LOG = os.environ.get('LAB_LOG', '/var/log/novashim-lab')
 CTL = '10.99.0.1'
+A, B = 'host-a', 'host-b'
 PASSWORD = 'labpass'
 INSTANCES = 'var/lib/nova/instances'
 MICROVERSION = '2.90'
@@ -60,15 +62,15 @@ def _token(renew=False):
     return r.headers['X-Subject-Token']
 
 
-def request(service, method, path, body=None, microversion=None):
-    """One REST call; returns the response whatever its status."""
+def request(service, method, path, body=None, microversion=None, url=None):
+    """One REST call; returns the response whatever its status.  url: another than the service's own."""
     versions = {'compute': f'compute {microversion or MICROVERSION}',
                 'placement': f'placement {microversion or "1.39"}'}
     for renew in (False, True):
         headers = {'X-Auth-Token': _token(renew), 'Accept': 'application/json'}
         if service in versions:
             headers['OpenStack-API-Version'] = versions[service]
-        r = http.request(method, URLS[service] + path, json=body, headers=headers, timeout=120)
+        r = http.request(method, (url or URLS[service]) + path, json=body, headers=headers, timeout=120)
         if r.status_code != 401:
             break
     return r
@@ -159,6 +161,45 @@ def ovs_interfaces(host):
     return sorted(found, key=lambda i: i['name'])
 
 
+# --- faults (faults.py does them)
+
+FAULTS = {'neutron': f'[neutron]\nendpoint_override = http://{CTL}:19696\n',  # in a host's nova.conf
+          'glance': f'[glance]\napi_servers = http://{CTL}:19292\n'}
+
+
+class Fault:
+    """A fault in what the hosts hear from neutron or glance, as long as the `with` lasts: see Rule in
+    faults.py.  It hits at most `times` times."""
+    CONTROL = f'http://{CTL}:19600/rules'
+
+    def __init__(self, service, method, path, do='answer', host=None, **more):
+        if host:
+            more['client'] = f'10.99.0.{11 + ord(host[-1]) - ord("a")}'
+        self.rule = {'service': service, 'method': method, 'path': path, 'do': do, **more}
+
+    def __enter__(self):
+        here = os.path.dirname(os.path.abspath(__file__))
+        subprocess.run(['bash', '-c', f'. {here}/lib.sh; start faults /usr/bin/python3 {here}/faults.py {CTL}; '
+                        f'until_ok 10 faults bash -c "exec 3<>/dev/tcp/{CTL}/19600"'], check=True)
+        self.url = f'{self.CONTROL}/{http.post(self.CONTROL, json=self.rule, timeout=10).json()}'
+        return self
+
+    def __exit__(self, *_):
+        self.release()
+
+    def hits(self):
+        return http.get(self.url, timeout=10).json()
+
+    def release(self):
+        """What a "hold" holds goes on; nothing is hit any more."""
+        if self.url:
+            http.delete(self.url, timeout=10)
+            self.url = None
+
+    def wait(self, limit=60):
+        until(limit, f'{self.rule["method"]} {self.rule["path"]}', self.hits)
+
+
 # --- servers
 
 def find(name):
@@ -204,26 +245,37 @@ def wait_idle(name, limit=60):
         time.sleep(.2)
 
 
-def create(name, number, host=None, image='guest', flavor='lab.small', vnic='normal',
-           network='flat', limit=120, want='ACTIVE'):
-    """A server with one port; on `flat` it answers ping at 10.98.0.NUMBER.  vnic `tap` is a
-    normal port that is no vhost-user one even where OVS has DPDK."""
-    number = int(number)
+def port(name, number, vnic='normal', network='flat'):
+    """A port whose MAC, and on `flat` whose address 10.98.0.NUMBER, a guest gives itself.  vnic `tap`
+    is a normal port that is no vhost-user one even where OVS has DPDK."""
     net = call('network', 'GET', f'/networks?name={network}')['networks'][0]['id']
-    port = {'network_id': net, 'name': f'{name}-tap' if vnic == 'tap' else name,
-            'mac_address': f'fa:16:3e:00:00:{number:02x}',
+    body = {'network_id': net, 'name': f'{name}-tap' if vnic == 'tap' else name,
+            'mac_address': f'fa:16:3e:00:00:{int(number):02x}',
             'binding:vnic_type': 'normal' if vnic == 'tap' else vnic}
     if network == 'flat':
-        port['fixed_ips'] = [{'ip_address': f'10.98.0.{number}'}]
-    port = call('network', 'POST', '/ports', {'port': port})['port']['id']
+        body['fixed_ips'] = [{'ip_address': f'10.98.0.{number}'}]
+    return call('network', 'POST', '/ports', {'port': body})['port']['id']
+
+
+def image(name):
+    """The newest image of that name."""
+    return call('image', 'GET', f'/images?name={name}&sort=created_at:desc')['images'][0]['id']
+
+
+def create(name, number, host=None, image_name='guest', flavor='lab.small', vnic='normal',
+           network='flat', limit=120, want='ACTIVE', ports=(), microversion=None, **more):
+    """A server with one port (see port()), or with `ports`; more: further keys of the request."""
     flavors = {f['name']: f['id'] for f in call('compute', 'GET', '/flavors')['flavors']}
-    images = call('image', 'GET', f'/images?name={image}')['images']
-    body = {'name': name, 'imageRef': images[0]['id'], 'flavorRef': flavors[flavor],
-            'networks': [{'port': port}]}
-    if host:
+    body = {'name': name, 'imageRef': image(image_name), 'flavorRef': flavors[flavor],
+            'networks': [p if isinstance(p, dict) else {'port': p}
+                         for p in ports or [port(name, number, vnic, network)]], **more}
+    if host and microversion:  # an old one
+        body['availability_zone'] = f'nova:{host}'
+    elif host:
         body['host'] = host
-    call('compute', 'POST', '/servers', {'server': body})
-    return wait(name, want, limit) if want else None
+    made = call('compute', 'POST', '/servers', {'server': body}, microversion=microversion)['server']
+    s = wait(name, want, limit) if want else {'id': made['id']}
+    return {**s, 'password': made.get('adminPass')}
 
 
 def delete(name, limit=90):
@@ -277,6 +329,28 @@ def wait_heartbeat(name, after=0, limit=90):
         if time.time() > end:
             raise Failed(f'{name}: no heartbeat within {limit} s; last {beat}')
         time.sleep(.3)
+
+
+def console_lines(name):
+    """What the guest printed since its domain was defined."""
+    return [line.rstrip('\r\n') for line in console(name, 10000).splitlines()]
+
+
+def wait_line(name, pattern, limit=60, after=0):
+    """The match of the first line of the console, of those after the first `after`, that has it."""
+    def found():
+        return next((m for m in (re.search(pattern, x) for x in console_lines(name)[after:]) if m), None)
+    try:
+        return until(limit, pattern, found)
+    except Failed:
+        raise Failed(f'{name}: no "{pattern}" on the console within {limit} s; it ends with '
+                     f'{console_lines(name)[-3:]}')
+
+
+def pings(number):
+    """10.98.0.NUMBER answers."""
+    return subprocess.run(['ping', '-c', '1', '-W', '1', f'10.98.0.{number}'], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL).returncode == 0
 
 
 # --- migrations
@@ -432,7 +506,11 @@ def leftovers(host):
         with open(f'{root(host)}/proc/{pid_of(f"{host}/ns")}/mounts') as f:
             shared = f' /{INSTANCES} fuse' in f.read()
         for d in sorted(os.listdir(top)):
-            if d in ('_base', 'locks', 'compute_nodes', 'lost+found'):
+            if d in ('_base', 'snapshots'):
+                for f in os.listdir(f'{top}/{d}'):
+                    if d == 'snapshots' or f.endswith('.part'):
+                        note('temporary file', f'{d}/{f}')
+            if d in ('_base', 'snapshots', 'locks', 'compute_nodes', 'lost+found'):
                 continue
             if d not in (servers if shared else here):
                 note('instance path', d, d[:36] if len(d) >= 36 else None)
@@ -480,6 +558,90 @@ def leftovers(host):
         if servers[u]['task_state']:
             note('task', servers[u]['task_state'], u)
     return found
+
+
+DOMAIN_STATES = {  # what libvirt says of a server in that state, and the power state Nova records
+    'active': ('running', 1), 'rescued': ('running', 1), 'paused': ('paused', 3),
+    'stopped': ('shut off', 4), 'suspended': ('shut off', 4), 'soft-delete': ('shut off', 4)}
+
+
+def disagreements(host):
+    """Where the records of the servers that live on a host, what neutron and placement hold about them,
+    and what is really there do not agree: one line each."""
+    found = []
+    rows = sql('nova', 'select i.uuid, i.display_name as name, i.vm_state, i.power_state, i.memory_mb, i.vcpus, '
+               'i.root_gb, i.ephemeral_gb, c.network_info from instances i join instance_info_caches c on '
+               'c.instance_uuid=i.uuid where i.deleted=0 and i.host=%s', host)
+    domains = set(virsh(host, 'list', '--all', '--uuid').split()) if rows else ()
+    plugged = ovs_interfaces(host) if rows else ()
+    for r in rows:
+        def differs(what, is_, should):
+            if is_ != should:
+                found.append(f'{r["name"]} ({r["vm_state"]}): {what} {is_}, not {should}')
+        ports = {p['id']: p for p in call('network', 'GET', f'/ports?device_id={r["uuid"]}')['ports']}
+        differs('ports in the info cache', sorted(v['id'] for v in json.loads(r['network_info'] or '[]')),
+                sorted(ports))
+        held = call('placement', 'GET', f'/allocations/{r["uuid"]}')['allocations']
+        differs('allocations on', len(held), 1)
+        for a in held.values():
+            differs('allocated', {c: a['resources'].get(c) for c in ('VCPU', 'MEMORY_MB')},
+                    {'VCPU': r['vcpus'], 'MEMORY_MB': r['memory_mb']})
+        if r['vm_state'] not in DOMAIN_STATES:
+            if r['vm_state'] != 'error':
+                found.append(f'{r["name"]}: state {r["vm_state"]}')
+            continue
+        state, power = DOMAIN_STATES[r['vm_state']]
+        differs('domain', virsh(host, 'domstate', r['uuid']).strip() if r['uuid'] in domains else 'none', state)
+        differs('power state', r['power_state'], power)
+        differs('has a disk', os.path.exists(f'{root(host)}/{INSTANCES}/{r["uuid"]}/disk'), True)
+        for p in ports.values():
+            differs(f'port {p["id"]} bound to', p['binding:host_id'], host)
+        if state == 'shut off':
+            continue
+        differs('OVS ports', sorted(i['port'] for i in plugged if i['vm'] == r['uuid']), sorted(ports))
+        macs = re.findall("<mac address='([^']*)'", virsh(host, 'dumpxml', r['uuid']))
+        differs('NICs', sorted(macs), sorted(p['mac_address'] for p in ports.values()))
+    if pid_of(f'{host}/compute'):
+        used = sql('nova', 'select vcpus_used, memory_mb_used from compute_nodes where deleted=0 and host=%s', host)[0]
+        should = {'vcpus_used': sum(r['vcpus'] for r in rows), 'memory_mb_used': sum(r['memory_mb'] for r in rows)}
+        if used != should:
+            found.append(f'{host}: usage {used}, not {should}')
+    return found
+
+
+def homeless():
+    """What belongs to servers that live on no host, or to none: one line each."""
+    found = []
+    servers = {r['uuid']: r for r in sql('nova', 'select uuid, display_name as name, host, vm_state, task_state '
+                                         'from instances where deleted=0')}
+    for u, r in servers.items():
+        if r['host'] is None and r['vm_state'] != 'building':
+            if call('placement', 'GET', f'/allocations/{u}')['allocations']:
+                found.append(f'{r["name"]} ({r["vm_state"]}): an allocation, but no host')
+            if r['task_state']:
+                found.append(f'{r["name"]} ({r["vm_state"]}): task {r["task_state"]}, but no host')
+    failed = {s['id'] for s in call('compute', 'GET', '/servers?all_tenants=1')['servers']}
+    for p in call('network', 'GET', '/ports')['ports']:
+        if p['device_owner'].startswith('compute:') and p['device_id'] not in servers.keys() | failed:
+            found.append(f'port {p["id"]} of {p["device_id"]}, gone')
+    for i in call('image', 'GET', '/images?limit=1000')['images']:
+        if i['status'] in ('queued', 'saving', 'importing'):
+            found.append(f'image {i["name"]}: {i["status"]}')
+    return found
+
+
+def consistent(*on, limit=20):
+    """Until nothing is left over and everything agrees; Failed with what does not."""
+    wrong = []
+
+    def agree():
+        wrong[:] = [f'{h}: {x}' for h in on for x in leftovers(h)] + \
+            [x for h in on for x in disagreements(h)] + homeless()
+        return not wrong
+    try:
+        until(limit, 'consistent', agree)
+    except Failed:
+        raise Failed('inconsistent: ' + '; '.join(wrong))
 
 
 def script(name, *args, env=None, check=True, timeout=300):
