@@ -216,6 +216,16 @@ struct json_object *jv_get(struct json_object *obj, const char *key)
     return v;
 }
 
+size_t jv_len(struct json_object *array)
+{
+    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}
+
+struct json_object *jv_at(struct json_object *array, size_t i)
+{
+    return i < jv_len(array) ? json_object_array_get_idx(array, i) : NULL;
+}
+
 struct json_object *jv_dup(struct json_object *v)
 {
     struct json_object *copy = NULL;

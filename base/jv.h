@@ -52,6 +52,10 @@ struct err *jv_finish(struct jv_reader *) MUST_CHECK;
 char *jv_text(struct json_object *) MUST_CHECK;
 /* Value of a key, or NULL (also when obj is no object). */
 struct json_object *jv_get(struct json_object *obj, const char *key);
+/* Elements of an array; 0 when it is no array. */
+size_t jv_len(struct json_object *array);
+/* One element, or NULL (also when it is no array, or not so long). */
+struct json_object *jv_at(struct json_object *array, size_t i);
 /* Deep copy. */
 struct json_object *jv_dup(struct json_object *) MUST_CHECK;
 static inline void jv_putp(struct json_object **p)
