@@ -671,11 +671,8 @@ static struct err *rebind_port(struct node *node, struct instance *inst,
     return netport_check_binding(bound);
 }
 
-/* Another host has given up building the server and left its ports
- * (setup_instance_network_on_host).
- */
-static struct err *rebind(struct node *node, const struct rctx *ctx, struct instance *inst,
-                          const struct request_spec *spec, struct vif_list *ret)
+struct err *netalloc_bind_here(struct node *node, const struct rctx *ctx, struct instance *inst,
+                               const struct request_spec *spec, struct vif_list *ret)
 {
     CLEANUP(jv_putp) struct json_object *ports = NULL;
 
@@ -711,7 +708,8 @@ struct err *netalloc_create(struct node *node, const struct rctx *ctx, struct in
     }
     TRY(load(node, ctx, inst));
     if (has_network(inst)) {
-        return rebind(node, ctx, inst, spec, ret);
+        /* Another host has given up building the server and left its ports. */
+        return netalloc_bind_here(node, ctx, inst, spec, ret);
     }
     for (int64_t i = 1;; i++) {
         CLEANUP(err_freep)
@@ -931,4 +929,105 @@ struct err *netalloc_remove_port(struct node *node, const struct rctx *ctx, stru
     TRY(remove_record(node, ctx, inst, port_id));
     strv_add(&removed, port_id);
     return network_forget(node, ctx, inst, &removed);
+}
+
+/* ---- Addresses ---- */
+
+/* The server's ports that have this, too. */
+static struct err *ports_with(struct node *node, const struct rctx *ctx,
+                              const struct instance *inst, const char *key, const char *value,
+                              struct json_object **ret)
+{
+    const char *zone =
+        instance_has_availability_zone(inst) ? instance_availability_zone(inst) : NULL;
+    CLEANUP(freep) char *owner = str_printf("compute:%s", zone ? zone : "None");
+    const char *const filters[] = {
+        "device_id", instance_uuid(inst), "device_owner", owner, key, value, NULL};
+
+    return neutron_ports(node->neutron, ctx, filters, ret);
+}
+
+static struct err *set_addresses(struct node *node, const struct rctx *ctx, const char *port_id,
+                                 struct json_object *fixed_ips)
+{
+    struct json_object *attrs = json_object_new_object();
+
+    jv_add(attrs, "fixed_ips", fixed_ips);
+    return neutron_port_change(node->neutron, ctx, port_id, attrs, NULL);
+}
+
+static struct json_object *addresses_of(struct json_object *port)
+{
+    struct json_object *ips = jv_get(port, "fixed_ips");
+
+    return json_object_is_type(ips, json_type_array) ? jv_dup(ips) : json_object_new_array();
+}
+
+static struct err *reread(struct node *node, const struct rctx *ctx, struct instance *inst)
+{
+    CLEANUP(vif_list_fini) struct vif_list vifs = {0};
+
+    return network_refresh(node, ctx, inst, &vifs);
+}
+
+/* One of the subnets will do; what neutron says of the others is for the log. */
+static bool add_address(struct node *node, const struct rctx *ctx, struct json_object *port,
+                        struct json_object *subnets)
+{
+    for (size_t i = 0; i < json_object_array_length(subnets); i++) {
+        struct json_object *ips = addresses_of(port), *ip = json_object_new_object();
+
+        jv_add_str(ip, "subnet_id", id_of(json_object_array_get_idx(subnets, i)));
+        json_object_array_add(ips, ip);
+        struct err *e = set_addresses(node, ctx, id_of(port), ips);
+
+        if (!e) {
+            return true;
+        }
+        err_ignore(e, "adding an address to a port");
+    }
+    return false;
+}
+
+struct err *netalloc_add_address(struct node *node, const struct rctx *ctx, struct instance *inst,
+                                 const char *network_id)
+{
+    CLEANUP(jv_putp) struct json_object *subnets = NULL;
+    CLEANUP(jv_putp) struct json_object *ports = NULL;
+
+    TRY(neutron_subnets_of(node->neutron, ctx, network_id, &subnets));
+    TRY(ports_with(node, ctx, inst, "network_id", network_id, &ports));
+    for (size_t i = 0; i < json_object_array_length(ports); i++) {
+        if (add_address(node, ctx, json_object_array_get_idx(ports, i), subnets)) {
+            return reread(node, ctx, inst);
+        }
+    }
+    return err_new(ERR_NETWORK_NOT_FOUND_FOR_INSTANCE, "instance_id", instance_uuid(inst), NULL);
+}
+
+struct err *netalloc_remove_address(struct node *node, const struct rctx *ctx,
+                                    struct instance *inst, const char *address)
+{
+    CLEANUP(freep) char *filter = str_printf("ip_address=%s", address);
+    CLEANUP(jv_putp) struct json_object *ports = NULL;
+
+    TRY(ports_with(node, ctx, inst, "fixed_ips", filter, &ports));
+    if (json_object_array_length(ports) == 0) {
+        return err_new(ERR_FIXED_IP_NOT_FOUND, "instance_uuid", instance_uuid(inst), "ip", address,
+                       NULL);
+    }
+    struct json_object *port = json_object_array_get_idx(ports, 0);
+    CLEANUP(jv_putp) struct json_object *old = addresses_of(port);
+    struct json_object *left = json_object_new_array();
+
+    for (size_t i = 0; i < json_object_array_length(old); i++) {
+        struct json_object *ip = json_object_array_get_idx(old, i);
+
+        if (!str_eq(netport_str(ip, "ip_address"), address)) {
+            json_object_array_add(left, json_object_get(ip));
+        }
+    }
+    TRY_CTX(set_addresses(node, ctx, id_of(port), left), "taking %s from port %s", address,
+            id_of(port));
+    return reread(node, ctx, inst);
 }

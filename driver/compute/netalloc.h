@@ -48,6 +48,18 @@ struct err *netalloc_unbind_host(struct node *, const struct rctx *, struct inst
 struct err *netalloc_add_port(struct node *, const struct rctx *, struct instance *,
                               const char *network_id, const char *port_id, const char *requested_ip,
                               const char *tag, struct vif *ret) MUST_CHECK;
+/* Ports of the server that are bound elsewhere, or not at all, are bound here; the model is read
+ * anew. */
+struct err *netalloc_bind_here(struct node *, const struct rctx *, struct instance *,
+                               const struct request_spec *spec, struct vif_list *ret) MUST_CHECK;
+
+/* One address more, of any subnet of a network that the server is on, or one less.
+ * ERR_NETWORK_NOT_FOUND_FOR_INSTANCE, ERR_FIXED_IP_NOT_FOUND. */
+struct err *netalloc_add_address(struct node *, const struct rctx *, struct instance *,
+                                 const char *network_id) MUST_CHECK;
+struct err *netalloc_remove_address(struct node *, const struct rctx *, struct instance *,
+                                    const char *address) MUST_CHECK;
+
 /* One port less, and what device_metadata says of it. */
 struct err *netalloc_remove_port(struct node *, const struct rctx *, struct instance *,
                                  const char *port_id) MUST_CHECK;

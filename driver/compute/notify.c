@@ -369,7 +369,7 @@ void notify_instance_more(struct node *node, const struct rctx *ctx, struct inst
     struct json_object *data = data_of(wire);
     struct json_object *flavor = data_of(jv_get(data, "flavor"));
 
-    if (n->is_legacy) {
+    if (n->is_legacy && names[action].legacy) {
         CLEANUP(freep)
         char *type = str_printf("compute.instance.%s.%s", names[action].legacy, phases[phase]);
         struct json_object *payload = legacy_payload(data, flavor);
@@ -377,7 +377,7 @@ void notify_instance_more(struct node *node, const struct rctx *ctx, struct inst
         add_legacy_more(payload, more);
         emit(node, ctx, /* is_versioned= */ false, priority, type, payload);
     }
-    if (n->is_versioned) {
+    if (n->is_versioned && names[action].versioned) {
         CLEANUP(freep)
         char *type = str_printf("instance.%s.%s", names[action].versioned, phases[phase]);
 

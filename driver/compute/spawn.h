@@ -40,6 +40,9 @@ struct spawn {
 struct err *spawn_make_disks(const struct spawn *) MUST_CHECK;
 /* The domain XML; the caller frees. */
 struct err *spawn_make_xml(const struct spawn *, char **ret) MUST_CHECK;
+/* The <interface> of one port, as spawn_make_xml would write it: for a guest that is there. */
+struct err *spawn_make_interface(struct node *, const struct rctx *, struct instance *,
+                                 const struct vif *, char **ret) MUST_CHECK;
 /* Plugs, defines, starts; with waits_for_plug paused until neutron has said that every port is
  * plugged (vif_plugging_timeout, vif_plugging_is_fatal).  After an error there is no domain and no
  * plugged port. */

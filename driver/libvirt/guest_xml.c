@@ -33,6 +33,27 @@ static uint64_t kib(struct xb_node *memory)
     return text && str_to_u64(text, &n) ? n * bytes / 1024 : 0;
 }
 
+static const char *without_0x(const char *number)
+{
+    return number && str_starts(number, "0x") ? number + 2 : number;
+}
+
+/* "0000:00:04.0", as Nova writes it (nova/pci/utils.py get_pci_address); NULL on another bus. */
+static char *pci_address(struct xb_node *device)
+{
+    struct xb_node *n = xb_first(device, "address");
+    CLEANUP(freep) char *domain = xb_attr(n, "domain");
+    CLEANUP(freep) char *bus = xb_attr(n, "bus");
+    CLEANUP(freep) char *slot = xb_attr(n, "slot");
+    CLEANUP(freep) char *function = xb_attr(n, "function");
+
+    if (!xb_attr_is(n, "type", "pci") || !domain || !bus || !slot || !function) {
+        return NULL;
+    }
+    return str_printf("%s:%s:%s.%s", without_0x(domain), without_0x(bus), without_0x(slot),
+                      without_0x(function));
+}
+
 static void read_disk(struct xb_node *n, struct guest_disk *ret)
 {
     struct xb_node *source = xb_first(n, "source");
@@ -48,6 +69,8 @@ static void read_disk(struct xb_node *n, struct guest_disk *ret)
     ret->format = xb_attr_at(n, "driver", "type");
     ret->serial = xb_content_at(n, "serial");
     ret->backing = xb_attr(backing, "file");
+    ret->bus = xb_attr_at(n, "target", "bus");
+    ret->address = pci_address(n);
     ret->is_readonly = xb_first(n, "readonly") != NULL;
     ret->is_shareable = xb_first(n, "shareable") != NULL;
 }
@@ -62,6 +85,8 @@ static void read_interface(struct xb_node *n, struct guest_interface *ret)
     lower(ret->mac);
     ret->target = xb_attr_at(n, "target", "dev");
     ret->mode = xb_attr(source, "mode");
+    ret->alias = xb_attr_at(n, "alias", "name");
+    ret->address = pci_address(n);
     for (size_t i = 0; !ret->source && i < ARRAY_SIZE(sources); i++) {
         ret->source = xb_attr(source, sources[i]);
     }
@@ -149,8 +174,8 @@ void guest_info_fini(struct guest_info *g)
 {
     for (size_t i = 0; i < g->n_disks; i++) {
         struct guest_disk *d = &g->disks[i];
-        char *strings[] = {d->type,   d->device, d->source, d->target,
-                           d->format, d->serial, d->backing};
+        char *strings[] = {d->type,   d->device,  d->source, d->target, d->format,
+                           d->serial, d->backing, d->bus,    d->address};
 
         for (size_t k = 0; k < ARRAY_SIZE(strings); k++) {
             free(strings[k]);
@@ -158,7 +183,8 @@ void guest_info_fini(struct guest_info *g)
     }
     for (size_t i = 0; i < g->n_interfaces; i++) {
         struct guest_interface *nic = &g->interfaces[i];
-        char *strings[] = {nic->type, nic->mac, nic->target, nic->source, nic->mode};
+        char *strings[] = {nic->type, nic->mac,   nic->target, nic->source,
+                           nic->mode, nic->alias, nic->address};
 
         for (size_t k = 0; k < ARRAY_SIZE(strings); k++) {
             free(strings[k]);

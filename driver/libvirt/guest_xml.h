@@ -28,15 +28,19 @@ struct guest_disk {
     char *format;  /* driver/@type: "qcow2", "raw" */
     char *serial;  /* NULL if none: a volume's id */
     char *backing; /* backingStore's source file, or NULL */
+    char *bus;     /* target/@bus: "virtio", "scsi", ... */
+    char *address; /* On the guest's PCI bus: "0000:00:04.0"; NULL elsewhere. */
     bool is_readonly, is_shareable;
 };
 
 struct guest_interface {
-    char *type;   /* "vhostuser", "ethernet", "bridge", "hostdev", "vdpa", ... */
-    char *mac;    /* lower case */
-    char *target; /* target/@dev, or NULL */
-    char *source; /* path, bridge or dev, or NULL */
-    char *mode;   /* source/@mode, or NULL */
+    char *type;    /* "vhostuser", "ethernet", "bridge", "hostdev", "vdpa", ... */
+    char *mac;     /* lower case */
+    char *target;  /* target/@dev, or NULL */
+    char *source;  /* path, bridge or dev, or NULL */
+    char *mode;    /* source/@mode, or NULL */
+    char *alias;   /* "net0", of a guest that runs. */
+    char *address; /* On the guest's PCI bus, or NULL. */
 };
 
 struct guest_info {

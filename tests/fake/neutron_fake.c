@@ -39,6 +39,23 @@ struct json_object *neutron_fake_port(const char *id)
     return find(neutron_fake.ports, id);
 }
 
+static void unquote(char *s)
+{
+    char *to = s;
+
+    for (; *s; s++) {
+        if (*s == '%') {
+            char hex[3] = {s[1], s[2], 0};
+
+            *to++ = (char)strtol(hex, NULL, 16);
+            s += 2;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to = 0;
+}
+
 /* Whether "a=b&c=d" holds; several of one key: one of them. */
 static bool matches(struct json_object *item, const char *query)
 {
@@ -49,12 +66,19 @@ static bool matches(struct json_object *item, const char *query)
         char *value = strchr(pairs.items[i], '=');
 
         *value++ = 0;
+        unquote(value);
         struct json_object *have = jv_get(item, pairs.items[i]);
         const char *text = json_object_is_type(have, json_type_boolean)
                                ? (json_object_get_boolean(have) ? "True" : "False")
                                : json_object_get_string(have);
 
         if (str_eq(pairs.items[i], "fields")) {
+            continue;
+        }
+        if (str_eq(pairs.items[i], "fixed_ips")) { /* ip_address=10.0.0.9 */
+            if (!strstr(text, strchr(value, '=') + 1)) {
+                return false;
+            }
             continue;
         }
         if (str_eq(pairs.items[i], "id")) {
@@ -103,12 +127,25 @@ static void answer_port(struct rest_response *ret, struct json_object *p)
     jv_add(ret->body, "port", jv_dup(p));
 }
 
+/* Who asks for an address of a subnet gets one. */
+static void give_addresses(struct json_object *ips)
+{
+    for (size_t i = 0; i < json_object_array_length(ips); i++) {
+        struct json_object *ip = json_object_array_get_idx(ips, i);
+
+        if (!jv_get(ip, "ip_address")) {
+            jv_add_str(ip, "ip_address", "10.1.0.5");
+        }
+    }
+}
+
 static void change_port(struct json_object *p, struct json_object *attrs)
 {
     json_object_object_foreach(attrs, key, value)
     {
         jv_add(p, key, jv_dup(value));
     }
+    give_addresses(jv_get(p, "fixed_ips"));
     if (json_object_object_get_ex(attrs, "binding:host_id", NULL)) {
         const char *bound = jv_get(p, "x-fails") ? "binding_failed" : "ovs";
 
@@ -185,6 +222,8 @@ static void carry_out(const struct rest_request *req, struct rest_response *ret)
         answer_list(ret, "ports", neutron_fake.ports, query + 1);
     } else if (str_starts(req->path, "/ports")) {
         one_port(req, ret);
+    } else if (str_starts(req->path, "/subnets?")) {
+        answer_list(ret, "subnets", neutron_fake.subnets ? neutron_fake.subnets : items, query + 1);
     } else if (str_starts(req->path, "/networks?")) {
         answer_list(ret, "networks", neutron_fake.networks, query + 1);
     } else if (str_starts(req->path, "/networks/")) {
@@ -302,6 +341,7 @@ void neutron_fake_reset(void)
 {
     jv_putp(&neutron_fake.ports);
     jv_putp(&neutron_fake.networks);
+    jv_putp(&neutron_fake.subnets);
     strv_fini(&neutron_fake.log);
     memset(&neutron_fake, 0, sizeof(neutron_fake));
 }

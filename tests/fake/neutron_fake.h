@@ -21,8 +21,9 @@ struct neutron_fault {
 
 struct neutron_fake {
     struct json_object *ports, *networks;
-    bool has_dns, has_groups; /* Extensions dns-integration, port-resource-request-groups. */
-    const char *auto_network; /* What GET /auto-allocated-topology answers, or NULL. */
+    struct json_object *subnets; /* NULL: none. */
+    bool has_dns, has_groups;    /* Extensions dns-integration, port-resource-request-groups. */
+    const char *auto_network;    /* What GET /auto-allocated-topology answers, or NULL. */
     unsigned n_made;
     struct neutron_fault faults[4]; /* Each once. */
     size_t n_faults;

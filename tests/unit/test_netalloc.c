@@ -274,15 +274,21 @@ static struct err *create_with(struct network_request_list *requested, const cha
     return netalloc_create(&world.node, world.ctx, world.inst, list, names, spec, ret);
 }
 
-static struct vif_list create_ok(struct network_request_list *requested)
+static void ok(struct err *e_)
 {
-    struct vif_list vifs = {0};
-    CLEANUP(err_freep) struct err *e = create_with(requested, NULL, NULL, &vifs);
+    CLEANUP(err_freep) struct err *e = e_;
     CLEANUP(freep) char *text = e ? err_text(e) : NULL;
 
     if (e) {
         fail_msg("%s", text);
     }
+}
+
+static struct vif_list create_ok(struct network_request_list *requested)
+{
+    struct vif_list vifs = {0};
+
+    ok(create_with(requested, NULL, NULL, &vifs));
     return vifs;
 }
 
@@ -908,6 +914,53 @@ static void a_detached_port_of_the_user_is_given_back(void **state)
     assert_null(netalloc_remove_port(&world.node, world.ctx, world.inst, "gone"));
 }
 
+/* ---- Addresses ---- */
+
+static void an_address_of_the_first_subnet_that_has_one_is_added(void **state)
+{
+    (void)state;
+    neutron_fake_set("[" PORT("p-1", OURS ", \"device_owner\": \"compute:az1\"") "]",
+                     "[" NETWORK(NET_A, "") "]");
+    neutron_fake.subnets =
+        parse("[{\"id\": \"s1\", \"network_id\": \"" NET_A "\", \"cidr\": \"10.0.0.0/24\"},"
+              " {\"id\": \"s2\", \"network_id\": \"" NET_A "\", \"cidr\": \"10.1.0.0/24\"}]");
+    neutron_fake_fail("PUT", "/ports/p-1", 0, 409, "IpAddressGenerationFailure");
+    ok(netalloc_add_address(&world.node, world.ctx, world.inst, NET_A));
+    struct json_object *ips = jv_get(port("p-1"), "fixed_ips");
+
+    assert_int_equal(json_object_array_length(ips), 1);
+    assert_string_equal(str_of(json_object_array_get_idx(ips, 0), "subnet_id"), "s2");
+    assert_log("user PUT /ports/p-1\nuser PUT /ports/p-1");
+}
+
+static void a_network_that_the_server_is_not_on_gives_no_address(void **state)
+{
+    CLEANUP(err_freep)
+    struct err *e = netalloc_add_address(&world.node, world.ctx, world.inst, NET_A);
+
+    (void)state;
+    assert_true(err_is(e, ERR_NETWORK_NOT_FOUND_FOR_INSTANCE));
+}
+
+static void one_address_is_taken_and_the_others_stay(void **state)
+{
+    (void)state;
+    neutron_fake_set("[{\"id\": \"p-1\", \"network_id\": \"" NET_A "\", \"tenant_id\": \"p1\","
+                     " \"mac_address\": \"fa:16:3e:aa:aa:aa\", \"status\": \"ACTIVE\"" OURS
+                     ", \"device_owner\": \"compute:az1\", \"fixed_ips\": ["
+                     "{\"ip_address\": \"10.0.0.8\"}, {\"ip_address\": \"10.0.0.9\"}]}]",
+                     "[" NETWORK(NET_A, "") "]");
+    ok(netalloc_remove_address(&world.node, world.ctx, world.inst, "10.0.0.9"));
+    struct json_object *ips = jv_get(port("p-1"), "fixed_ips");
+
+    assert_int_equal(json_object_array_length(ips), 1);
+    assert_string_equal(str_of(json_object_array_get_idx(ips, 0), "ip_address"), "10.0.0.8");
+    CLEANUP(err_freep)
+    struct err *e = netalloc_remove_address(&world.node, world.ctx, world.inst, "10.0.0.7");
+
+    assert_true(err_is(e, ERR_FIXED_IP_NOT_FOUND));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -953,6 +1006,9 @@ int main(void)
         TEST(what_cannot_be_attached_is_said),
         TEST(a_detached_port_of_ours_is_deleted_with_its_tag),
         TEST(a_detached_port_of_the_user_is_given_back),
+        TEST(an_address_of_the_first_subnet_that_has_one_is_added),
+        TEST(a_network_that_the_server_is_not_on_gives_no_address),
+        TEST(one_address_is_taken_and_the_others_stay),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
