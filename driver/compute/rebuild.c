@@ -39,8 +39,8 @@ static struct err *save_task(struct rebuild *r, const char *task_state, const ch
 static struct err *check(const struct rebuild *r)
 {
     if (r->a->recreate) {
-        err_ignore(placement_delete_allocations_against(r->node->placement, instance_uuid(r->inst),
-                                                        tracker_node_uuid(r->node->tracker)),
+        err_ignore(placement_drop_tree(r->node->placement, instance_uuid(r->inst),
+                                       tracker_node_uuid(r->node->tracker)),
                    "giving back the room of an evacuation that is refused");
         return err_new(ERR_INSTANCE_EVACUATE_NOT_SUPPORTED, NULL);
     }

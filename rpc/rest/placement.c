@@ -499,9 +499,8 @@ static bool is_empty(struct json_object *allocations)
     return json_object_object_length(jv_get(allocations, "allocations")) == 0;
 }
 
-/* 'provider' NULL: against all. */
 static struct err *try_delete_allocations(struct placement *p, const char *consumer,
-                                          const char *provider, bool *ret_again)
+                                          bool *ret_again)
 {
     CLEANUP(freep) char *path = str_printf("/allocations/%s", consumer);
     CLEANUP(jv_putp) struct json_object *body = NULL;
@@ -509,43 +508,30 @@ static struct err *try_delete_allocations(struct placement *p, const char *consu
 
     *ret_again = false;
     TRY(placement_get_allocations(p, consumer, &body));
-    struct json_object *held = jv_get(body, "allocations");
-
-    if (is_empty(body) || (provider && !jv_get(held, provider))) {
+    if (is_empty(body)) {
         return NULL;
     }
-    if (provider) {
-        json_object_object_del(held, provider);
-    } else {
-        /* Placement forgets a consumer that holds nothing. */
-        jv_add(body, "allocations", json_object_new_object());
-    }
+    /* Placement forgets a consumer that holds nothing. */
+    jv_add(body, "allocations", json_object_new_object());
     TRY(send(p, "PUT", path, V_ALLOCATIONS, body, &resp));
     if (is_ok(&resp)) {
-        log_info(LOG_REST, "deleted the allocations of %s%s%s", consumer,
-                 provider ? " against " : "", provider ? provider : "");
+        log_info(LOG_REST, "deleted the allocations of %s", consumer);
         return NULL;
     }
     *ret_again = is_generation_conflict(&resp);
     return error_of("PUT", path, &resp);
 }
 
-struct err *placement_delete_allocations_against(struct placement *p, const char *consumer,
-                                                 const char *provider)
+struct err *placement_delete_allocations(struct placement *p, const char *consumer)
 {
     struct err *e = NULL;
     bool again = true;
 
     for (unsigned i = 0; again && i < N_TRIES; i++) {
         err_free(e);
-        e = try_delete_allocations(p, consumer, provider, &again);
+        e = try_delete_allocations(p, consumer, &again);
     }
     return err_context(e, "deleting the allocations of %s", consumer);
-}
-
-struct err *placement_delete_allocations(struct placement *p, const char *consumer)
-{
-    return placement_delete_allocations_against(p, consumer, /* provider= */ NULL);
 }
 
 /* One consumer's part of POST /allocations; consumes its allocations. */
@@ -609,6 +595,63 @@ struct err *placement_move_allocations(struct placement *p, const char *from, co
         e = try_move(p, from, to, i > 0, ret_moved, &again);
     }
     return err_context(e, "moving the allocations of %s to %s", from, to);
+}
+
+/* Takes the providers of an answer out of an object of allocations; false if none was in it. */
+static bool remove_providers(struct json_object *allocations, struct json_object *providers)
+{
+    bool is_changed = false;
+
+    for (size_t i = 0; i < json_object_array_length(providers); i++) {
+        const char *uuid =
+            json_object_get_string(jv_get(json_object_array_get_idx(providers, i), "uuid"));
+
+        if (uuid && jv_get(allocations, uuid)) {
+            json_object_object_del(allocations, uuid);
+            is_changed = true;
+        }
+    }
+    return is_changed;
+}
+
+static struct err *try_drop_tree(struct placement *p, const char *consumer, const char *root_uuid,
+                                 bool *ret_again)
+{
+    CLEANUP(freep) char *path = str_printf("/allocations/%s", consumer);
+    CLEANUP(freep) char *tree = str_printf("/resource_providers?in_tree=%s", root_uuid);
+    CLEANUP(jv_putp) struct json_object *held = NULL;
+    CLEANUP(jv_putp) struct json_object *body = NULL;
+    CLEANUP(rest_response_fini) struct rest_response resp = {0};
+    struct json_object *providers;
+
+    *ret_again = false;
+    TRY(placement_get_allocations(p, consumer, &held));
+    TRY(call(p, "GET", tree, V_PROVIDER, NULL, &body));
+    providers = jv_get(body, "resource_providers");
+    if (!json_object_is_type(providers, json_type_array)) {
+        return err_msg(ERR_PARSE, "GET %s: the answer has no resource_providers", tree);
+    }
+    if (!remove_providers(jv_get(held, "allocations"), providers)) {
+        return NULL;
+    }
+    TRY(send(p, "PUT", path, V_ALLOCATIONS, held, &resp));
+    if (is_ok(&resp)) {
+        return NULL;
+    }
+    *ret_again = is_generation_conflict(&resp);
+    return error_of("PUT", path, &resp);
+}
+
+struct err *placement_drop_tree(struct placement *p, const char *consumer, const char *root_uuid)
+{
+    struct err *e = NULL;
+    bool again = true;
+
+    for (unsigned i = 0; again && i < N_TRIES; i++) {
+        err_free(e);
+        e = try_drop_tree(p, consumer, root_uuid, &again);
+    }
+    return err_context(e, "taking %s out of the allocations of %s", root_uuid, consumer);
 }
 
 struct err *placement_provider_allocations(struct placement *p, const char *uuid,

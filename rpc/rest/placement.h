@@ -55,13 +55,14 @@ struct err *placement_get_allocations(struct placement *, const char *consumer,
 /* Empties a consumer's allocations; none is no error.  ERR_CONFLICT: somebody else changed them
  * meanwhile. */
 struct err *placement_delete_allocations(struct placement *, const char *consumer) MUST_CHECK;
-/* The same against one provider: what a consumer holds elsewhere stays. */
-struct err *placement_delete_allocations_against(struct placement *, const char *consumer,
-                                                 const char *provider) MUST_CHECK;
 /* Moves everything that 'from' holds to 'to' in one request (rollback: migration to instance).
  * *ret_moved is false if 'from' holds nothing.  ERR_CONFLICT as above. */
 struct err *placement_move_allocations(struct placement *, const char *from, const char *to,
                                        bool *ret_moved) MUST_CHECK;
+/* Takes a provider and all below it out of a consumer's allocations; it keeps the rest.  Holding
+ * nothing there is no error.  ERR_CONFLICT as above. */
+struct err *placement_drop_tree(struct placement *, const char *consumer, const char *root_uuid)
+    MUST_CHECK;
 /* Consumers with an allocation against a provider: object of consumer uuid to allocation. */
 struct err *placement_provider_allocations(struct placement *, const char *uuid,
                                            struct json_object **ret) MUST_CHECK;

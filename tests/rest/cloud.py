@@ -194,6 +194,10 @@ class Cloud:
             self.providers[body['uuid']] = {'name': body['name'], 'generation': 0,
                                             'inventories': {}, 'traits': []}
             return 200, {'uuid': body['uuid'], 'generation': 0}
+        if p == ['resource_providers']:
+            return 200, {'resource_providers': [
+                {'uuid': u} for u, x in self.providers.items()
+                if query['in_tree'][0] in (u, x.get('root'))]}
         if p[0] == 'resource_providers':
             rp = self.providers.get(p[1])
             if not rp:

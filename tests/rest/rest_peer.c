@@ -198,10 +198,10 @@ static struct err *do_delete_allocations(struct peer *p, char **w, struct json_o
     return placement_delete_allocations(p->placement, w[0]);
 }
 
-static struct err *do_delete_allocations_against(struct peer *p, char **w, struct json_object **ret)
+static struct err *do_drop_tree(struct peer *p, char **w, struct json_object **ret)
 {
     (void)ret;
-    return placement_delete_allocations_against(p->placement, w[0], w[1]);
+    return placement_drop_tree(p->placement, w[0], w[1]);
 }
 
 static struct err *do_move(struct peer *p, char **w, struct json_object **ret)
@@ -408,7 +408,7 @@ static const struct {
     {"get_inventories", 1, do_get_inventories},
     {"traits", 3, do_traits},
     {"delete_allocations", 1, do_delete_allocations},
-    {"delete_allocations_against", 2, do_delete_allocations_against},
+    {"drop_tree", 2, do_drop_tree},
     {"move", 2, do_move},
     {"get_allocations", 1, do_get_allocations},
     {"provider_allocations", 1, do_provider_allocations},
