@@ -99,10 +99,8 @@ static struct err *build_networks(void *arg)
     struct build *b = arg;
 
     TRY(save_state(b, "networking", expect_none));
-    TRY(netalloc_create(b->node, b->ctx, b->inst, b->a->requested_networks, b->a->security_groups,
-                        &b->vifs));
-    instance_system_metadata_put(b->inst, "network_allocated", "True");
-    return NULL;
+    return netalloc_create(b->node, b->ctx, b->inst, b->a->requested_networks,
+                           b->a->security_groups, b->a->request_spec, &b->vifs);
 }
 
 static void build_release_networks(void *arg)
@@ -111,7 +109,6 @@ static void build_release_networks(void *arg)
 
     err_ignore(netalloc_release(b->node, b->ctx, b->inst),
                "releasing the ports of a build that failed");
-    instance_system_metadata_put(b->inst, "network_allocated", "False");
 }
 
 static struct err *build_disks(void *arg)
@@ -199,6 +196,7 @@ static struct err *build_record(void *arg)
     instance_set_vm_state(b->inst, "active");
     instance_set_task_state(b->inst, NULL);
     instance_set_launched_at(b->inst, now);
+    spawn_note_config_drive(b->node, b->inst);
     return instance_save(b->node->conductor, b->ctx, b->inst, expect_spawning);
 }
 

@@ -386,27 +386,6 @@ void notify_instance_more(struct node *node, const struct rctx *ctx, struct inst
     }
 }
 
-void notify_exception(struct node *node, const struct rctx *ctx, const char *method,
-                      const struct err *e)
-{
-    struct notifier *n = node->notifier;
-
-    if (!n->sends && !n->logs) {
-        return;
-    }
-    if (n->is_legacy) {
-        struct json_object *o = json_object_new_object();
-
-        jv_add_str(o, "exception", err_message(e));
-        jv_add(o, "args", json_object_new_object());
-        emit(node, ctx, /* is_versioned= */ false, "error", method, o);
-    }
-    if (n->is_versioned) {
-        emit(node, ctx, /* is_versioned= */ true, "error", "compute.exception",
-             exception_payload(method, e));
-    }
-}
-
 /* ---- Usage ---- */
 
 /* The properties of a server's image, as its system_metadata keeps them. */
@@ -501,16 +480,8 @@ void notify_exception(struct node *node, const struct rctx *ctx, const char *met
         emit(node, ctx, /* is_versioned= */ false, "error", method, o);
     }
     if (n->is_versioned) {
-        struct json_object *d = json_object_new_object();
-        CLEANUP(freep) char *trace = err_text(e);
-
-        jv_add_str(d, "module_name", "nova.compute.manager");
-        jv_add_str(d, "function_name", method);
-        jv_add_str(d, "exception", err_class(e));
-        jv_add_str(d, "exception_message", err_message(e));
-        jv_add_str(d, "traceback", trace);
         emit(node, ctx, /* is_versioned= */ true, "error", "compute.exception",
-             wire_object("ExceptionPayload", "1.1", d));
+             exception_payload(method, e));
     }
 }
 

@@ -89,6 +89,7 @@ static struct err *record(struct rebuild *r)
     instance_set_power_state(r->inst, power);
     instance_set_vm_state(r->inst, "active");
     instance_set_launched_at(r->inst, now);
+    spawn_note_config_drive(r->node, r->inst);
     return save_task(r, NULL, expect_spawning);
 }
 

@@ -12,6 +12,7 @@
 #include "driver/libvirt/disk.h"
 #include "driver/libvirt/guest.h"
 #include "driver/libvirt/guest_make.h"
+#include "driver/libvirt/serial.h"
 #include "driver/libvirt/server_disks.h"
 
 #include <stdlib.h>
@@ -27,6 +28,7 @@ struct host_ref {
 struct spawner {
     struct mutex m;
     struct host_ref *now; /* NULL: to be read. */
+    struct serial_ports *serial;
 };
 
 struct spawner *spawner_new(void)
@@ -34,6 +36,7 @@ struct spawner *spawner_new(void)
     struct spawner *s = NEW(struct spawner);
 
     mutex_init(&s->m);
+    s->serial = serial_ports_new();
     return s;
 }
 
@@ -57,6 +60,7 @@ struct spawner *spawner_free(struct spawner *s)
 {
     if (s) {
         spawner_forget_host(s);
+        serial_ports_free(s->serial);
         mutex_fini(&s->m);
         free(s);
     }
@@ -108,7 +112,7 @@ struct plan {
     struct block_device_mapping_list *bdms;
     struct vif_list vifs;
     struct disk_layout layout;
-    bool has_config_drive;
+    const char *kernel_id, *ramdisk_id; /* Of what is booted; NULL: none. */
 };
 
 static void plan_fini(struct plan *p)
@@ -145,20 +149,39 @@ static struct err *complete(struct plan *p)
     return NULL;
 }
 
+/* A rescue boots the kernel that the site names for it, else the server's own. */
+static void find_kernel(struct plan *p)
+{
+    const struct instance *inst = p->spawn.inst;
+    const char *rescue_kernel = p->conf->libvirt.rescue_kernel_id;
+    const char *rescue_ramdisk = p->conf->libvirt.rescue_ramdisk_id;
+
+    p->kernel_id = instance_has_kernel_id(inst) ? instance_kernel_id(inst) : NULL;
+    p->ramdisk_id = instance_has_ramdisk_id(inst) ? instance_ramdisk_id(inst) : NULL;
+    if (p->spawn.rescue && !str_is_empty(rescue_kernel)) {
+        p->kernel_id = rescue_kernel;
+    }
+    if (p->spawn.rescue && !str_is_empty(rescue_ramdisk)) {
+        p->ramdisk_id = rescue_ramdisk;
+    }
+    p->kernel_id = str_is_empty(p->kernel_id) ? NULL : p->kernel_id;
+    p->ramdisk_id = str_is_empty(p->ramdisk_id) ? NULL : p->ramdisk_id;
+}
+
 static struct err *plan_make(const struct spawn *s, struct plan *p)
 {
     p->spawn = *s;
     p->conf = conf_get(s->node->conf);
     p->dir = disk_instance_dir(p->conf, instance_uuid(s->inst));
     TRY(complete(p));
-    p->has_config_drive = metadata_needs_config_drive(p->conf, s->inst, p->spawn.image);
+    find_kernel(p);
     const struct disk_layout_input in = {
         .conf = p->conf,
         .inst = s->inst,
         .image = p->spawn.image,
         .rescue = s->rescue,
         .bdms = p->spawn.bdms,
-        .has_config_drive = p->has_config_drive,
+        .has_config_drive = configdrive_is_required(p->conf, s->inst),
     };
 
     return disk_layout_make(&in, &p->layout);
@@ -180,9 +203,7 @@ static struct err *make_config_drive(const struct plan *p)
 {
     const struct spawn *s = &p->spawn;
     const struct disk_item *item = disk_layout_find(&p->layout, DISK_CONFIG);
-    CLEANUP(configdrive_files_fini) struct configdrive_files files = {0};
-    CLEANUP(jv_putp) struct json_object *network = network_model(s->vifs);
-    CLEANUP(jv_putp) struct json_object *vendordata = NULL;
+    CLEANUP(jv_putp) struct json_object *network = NULL;
 
     if (!item) {
         return NULL;
@@ -192,36 +213,28 @@ static struct err *make_config_drive(const struct plan *p)
     if (fs_exists(&fs_real, path)) {
         return NULL;
     }
-    err_ignore(metadata_static_vendordata(p->conf, &vendordata), "reading static vendor data");
+    network = network_model(s->vifs);
     const struct metadata_input in = {
-        .conf = p->conf,
-        .inst = s->inst,
+        .bdms = s->bdms,
         .network_info = network,
         .injected_files = s->injected_files,
         .admin_pass = s->admin_pass,
-        .availability_zone = instance_availability_zone(s->inst),
-        .static_vendordata = vendordata,
     };
 
-    TRY_CTX(metadata_files(&in, &files), "collecting what the config drive says");
-    return configdrive_make(p->conf, &files, path);
+    return metadata_make_drive(s->node, s->ctx, s->inst, &in, path);
 }
 
 static struct err *make_disks(const struct plan *p)
 {
     const struct spawn *s = &p->spawn;
-    const struct image_meta *image = s->rescue ? s->rescue : s->image;
-    bool has_kernel = !s->rescue && instance_has_kernel_id(s->inst);
-    bool has_ramdisk = !s->rescue && instance_has_ramdisk_id(s->inst);
     const struct server_disks d = {
         .env = {p->conf, s->node->glance, s->stop ? s->stop : s->node->stopping},
         .ctx = s->ctx,
         .inst = s->inst,
-        .image = image,
+        .image = s->rescue ? s->rescue : s->image,
         .layout = &p->layout,
-        .kernel_id = has_kernel ? instance_kernel_id(s->inst) : image_meta_prop(image, "kernel_id"),
-        .ramdisk_id =
-            has_ramdisk ? instance_ramdisk_id(s->inst) : image_meta_prop(image, "ramdisk_id"),
+        .kernel_id = p->kernel_id,
+        .ramdisk_id = p->ramdisk_id,
     };
 
     TRY_CTX(server_disks_make(&d), "making the disks");
@@ -236,6 +249,15 @@ struct err *spawn_make_disks(const struct spawn *s)
     return make_disks(&p);
 }
 
+void spawn_note_config_drive(struct node *node, struct instance *inst)
+{
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(node->conf);
+
+    if (str_is_empty(instance_config_drive(inst)) && configdrive_is_required(conf, inst)) {
+        instance_set_config_drive(inst, "True");
+    }
+}
+
 void spawn_remove_disks(const struct spawn *s)
 {
     CLEANUP(conf_putp) const struct conf *conf = conf_get(s->node->conf);
@@ -245,9 +267,12 @@ void spawn_remove_disks(const struct spawn *s)
 
 /* ---- XML ---- */
 
+#define SERIAL_HOLD_MS 120000 /* Until QEMU has opened them. */
+
 struct xml_job {
     struct guest_spec spec;
     char *xml;
+    struct virt_cpu_model *cpu;
 };
 
 static struct err *make_xml_with(const struct host_facts *facts, void *arg)
@@ -255,14 +280,39 @@ static struct err *make_xml_with(const struct host_facts *facts, void *arg)
     struct xml_job *job = arg;
 
     job->spec.facts = facts;
-    return guest_xml_make(&job->spec, &job->xml);
+    TRY(guest_xml_make(&job->spec, &job->xml));
+    return guest_vcpu_model(&job->spec, &job->cpu);
 }
 
+static struct err *take_serial_ports(const struct plan *p, int64_t **ret, size_t *ret_n)
+{
+    const struct spawn *s = &p->spawn;
+    size_t n = 0;
+
+    TRY(guest_n_serial_ports(p->conf, s->inst, s->image, &n));
+    int64_t *ports = NEW_ARRAY(int64_t, n + 1);
+    struct err *e =
+        n > 0 ? serial_ports_take(s->node->spawner->serial, p->conf, n, SERIAL_HOLD_MS, ports)
+              : NULL;
+
+    if (e) {
+        free(ports);
+        return e;
+    }
+    *ret = ports;
+    *ret_n = n;
+    return NULL;
+}
+
+/* Also notes in the server which CPU its guest has, for the checks of its live migrations. */
 static struct err *make_xml(const struct plan *p, char **ret)
 {
     const struct spawn *s = &p->spawn;
+    CLEANUP(freep) int64_t *ports = NULL;
     struct host_ref *host = NULL;
+    size_t n_ports = 0;
 
+    TRY_CTX(take_serial_ports(p, &ports, &n_ports), "choosing ports for serial consoles");
     TRY(host_get(s->node, p->conf, &host));
     struct xml_job job = {
         .spec =
@@ -275,16 +325,25 @@ static struct err *make_xml(const struct plan *p, char **ret)
                 .disks = &p->layout,
                 .vifs = s->vifs,
                 .dir = p->dir,
+                .rescue_kernel = s->rescue ? p->kernel_id : NULL,
+                .rescue_ramdisk = s->rescue ? p->ramdisk_id : NULL,
                 .user_name = rctx_user_name(s->ctx),
                 .project_name = rctx_project_name(s->ctx),
                 .now_s = clock_wall_us() / 1000000,
+                .serial_ports = ports,
+                .n_serial_ports = n_ports,
             },
     };
     struct err *e = tracker_use_facts(s->node->tracker, make_xml_with, &job);
 
     host_put(s->node->spawner, host);
+    if (e) {
+        free(job.xml);
+        return err_context(e, "writing the guest's XML");
+    }
+    instance_set_vcpu_model(s->inst, job.cpu);
     *ret = job.xml;
-    return err_context(e, "writing the guest's XML");
+    return NULL;
 }
 
 struct err *spawn_make_xml(const struct spawn *s, char **ret)

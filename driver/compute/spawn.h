@@ -48,6 +48,9 @@ struct err *spawn_make_interface(struct node *, const struct rctx *, struct inst
  * plugged port. */
 struct err *spawn_start_guest(const struct spawn *) MUST_CHECK;
 
+/* A server that got a config drive because the site forces it keeps it, whatever the site says
+ * later (configdrive.py update_instance).  The caller saves. */
+void spawn_note_config_drive(struct node *, struct instance *);
 void spawn_remove_disks(const struct spawn *);
 
 /* Ends the guest and unplugs; the definition goes too. */
