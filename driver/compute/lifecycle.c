@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "driver/compute/live.h"
 #include "driver/compute/moves.h"
+#include "driver/libvirt/lvwatch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -221,6 +222,7 @@ void lifecycle_event(const struct lv_event *event, void *arg)
     CLEANUP(move_freep) struct move *mv = moves_find(node->moves, event->uuid);
     enum follow when = follow(event);
 
+    lvwatch_deliver(node->watch, event);
     if (event->type == LV_EVENT_DISCONNECTED) {
         log_error(LOG_LIBVIRT, "the connection to libvirt is lost, connecting again");
         task_submit(node->tasks, LANE_WORK, "libvirt", "listen to libvirt", reconnect_task, NULL,

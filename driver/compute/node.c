@@ -15,6 +15,7 @@
 #include "driver/compute/tracker.h"
 #include "driver/libvirt/host.h"
 #include "driver/libvirt/imagecache.h"
+#include "driver/libvirt/lvwatch.h"
 
 #include <stdlib.h>
 
@@ -73,6 +74,7 @@ static struct err *fill(struct node *node)
     node->stopping = cancel_new();
     node->tasks = task_pool_new();
     node_apply_conf(node);
+    node->watch = lvwatch_new();
     node->events = events_new();
     node->moves = moves_new();
     node->network_locks = keylock_new();
@@ -226,6 +228,7 @@ struct node *node_free(struct node *node)
     task_pool_free(node->tasks);
     lv_conn_free(node->lv_events);
     lv_conn_free(node->lv);
+    lvwatch_free(node->watch);
     ovsdb_free(node->vif.ovsdb);
     conductor_free(node->conductor);
     rpc_free(node->rpc);

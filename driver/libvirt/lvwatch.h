@@ -16,11 +16,13 @@ struct lvwait;
 struct lvwatch *lvwatch_new(void) MUST_CHECK;
 struct lvwatch *lvwatch_free(struct lvwatch *);
 
-/* 'types' is a mask of 1 << enum lv_event_type; 'alias' NULL: any device. */
+/* 'types' is a mask of LVWATCH_ON; 'alias' NULL: any device. */
+#define LVWATCH_ON(type) (1u << LV_EVENT_##type)
 struct lvwait *lvwatch_expect(struct lvwatch *, const char *uuid, unsigned types, const char *alias)
     MUST_CHECK;
-/* Waits for the first of them.  ERR_TIMEOUT, ERR_CANCELLED.  LV_EVENT_DISCONNECTED ends every wait
- * with ERR_HYPERVISOR_UNAVAILABLE: what happened meanwhile is lost, look at the state. */
+/* Waits for the first of them since the last wait returned one.  ERR_TIMEOUT, after which one may
+ * wait again; ERR_CANCELLED.  LV_EVENT_DISCONNECTED ends every wait once with
+ * ERR_HYPERVISOR_UNAVAILABLE: what happened meanwhile is lost, look at the state. */
 struct err *lvwait_wait(struct lvwait *, int64_t deadline_ms, struct cancel *, struct lv_event *ret)
     MUST_CHECK;
 struct lvwait *lvwait_free(struct lvwait *);

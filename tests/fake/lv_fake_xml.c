@@ -68,6 +68,13 @@ static char *identity(struct span s)
     char *id = attribute(s.start, s.end, "mac", "address");
 
     id = id ? id : attribute(s.start, s.end, "target", "dev");
+    if (!id) {
+        CLEANUP(freep) char *bus = attribute(s.start, s.end, "address", "bus");
+        CLEANUP(freep) char *slot = attribute(s.start, s.end, "address", "slot");
+        CLEANUP(freep) char *function = attribute(s.start, s.end, "address", "function");
+
+        id = bus && slot && function ? str_printf("%s:%s.%s", bus, slot, function) : NULL;
+    }
     return id ? id : str_ndup(s.start, (size_t)(s.end - s.start));
 }
 
