@@ -304,6 +304,28 @@ static struct err *take_serial_ports(const struct plan *p, int64_t **ret, size_t
     return NULL;
 }
 
+/* The host's part is filled in by who has it. */
+static struct guest_spec spec_of(const struct plan *p, const struct host_ref *host)
+{
+    const struct spawn *s = &p->spawn;
+
+    return (struct guest_spec){
+        .conf = p->conf,
+        .host = host->host,
+        .inst = s->inst,
+        .image = s->image,
+        .rescue = s->rescue,
+        .disks = &p->layout,
+        .vifs = s->vifs,
+        .dir = p->dir,
+        .rescue_kernel = s->rescue ? p->kernel_id : NULL,
+        .rescue_ramdisk = s->rescue ? p->ramdisk_id : NULL,
+        .user_name = rctx_user_name(s->ctx),
+        .project_name = rctx_project_name(s->ctx),
+        .now_s = clock_wall_us() / 1000000,
+    };
+}
+
 /* Also notes in the server which CPU its guest has, for the checks of its live migrations. */
 static struct err *make_xml(const struct plan *p, char **ret)
 {
@@ -314,26 +336,10 @@ static struct err *make_xml(const struct plan *p, char **ret)
 
     TRY_CTX(take_serial_ports(p, &ports, &n_ports), "choosing ports for serial consoles");
     TRY(host_get(s->node, p->conf, &host));
-    struct xml_job job = {
-        .spec =
-            {
-                .conf = p->conf,
-                .host = host->host,
-                .inst = s->inst,
-                .image = s->image,
-                .rescue = s->rescue,
-                .disks = &p->layout,
-                .vifs = s->vifs,
-                .dir = p->dir,
-                .rescue_kernel = s->rescue ? p->kernel_id : NULL,
-                .rescue_ramdisk = s->rescue ? p->ramdisk_id : NULL,
-                .user_name = rctx_user_name(s->ctx),
-                .project_name = rctx_project_name(s->ctx),
-                .now_s = clock_wall_us() / 1000000,
-                .serial_ports = ports,
-                .n_serial_ports = n_ports,
-            },
-    };
+    struct xml_job job = {.spec = spec_of(p, host)};
+
+    job.spec.serial_ports = ports;
+    job.spec.n_serial_ports = n_ports;
     struct err *e = tracker_use_facts(s->node->tracker, make_xml_with, &job);
 
     host_put(s->node->spawner, host);
@@ -352,6 +358,37 @@ struct err *spawn_make_xml(const struct spawn *s, char **ret)
 
     TRY(plan_make(s, &p));
     return make_xml(&p, ret);
+}
+
+struct interface_job {
+    struct guest_spec spec;
+    const struct vif *vif;
+    char *xml;
+};
+
+static struct err *make_interface_with(const struct host_facts *facts, void *arg)
+{
+    struct interface_job *job = arg;
+
+    job->spec.facts = facts;
+    return guest_interface_xml(&job->spec, job->vif, &job->xml);
+}
+
+struct err *spawn_make_interface(struct node *node, const struct rctx *ctx, struct instance *inst,
+                                 const struct vif *vif, char **ret)
+{
+    CLEANUP(plan_fini) struct plan p = {0};
+    const struct spawn s = {.node = node, .ctx = ctx, .inst = inst};
+    struct host_ref *host = NULL;
+
+    TRY(plan_make(&s, &p));
+    TRY(host_get(node, p.conf, &host));
+    struct interface_job job = {.spec = spec_of(&p, host), .vif = vif};
+    struct err *e = tracker_use_facts(node->tracker, make_interface_with, &job);
+
+    host_put(node->spawner, host);
+    *ret = job.xml;
+    return e;
 }
 
 /* ---- Starting ---- */

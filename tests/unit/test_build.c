@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,8 +111,10 @@ struct err *group_check(struct node *node, const struct rctx *ctx, struct instan
 
 struct err *netalloc_create(struct node *node, const struct rctx *ctx, struct instance *inst,
                             struct network_request_list *requested,
-                            struct json_object *security_groups, struct vif_list *ret)
+                            struct json_object *security_groups, const struct request_spec *spec,
+                            struct vif_list *ret)
 {
+    (void)spec;
     (void)node;
     (void)ctx;
     (void)inst;
@@ -136,6 +139,12 @@ struct err *spawn_make_disks(const struct spawn *s)
     (void)s;
     world.n_disks++;
     return reach(P_DISKS);
+}
+
+void spawn_note_config_drive(struct node *node, struct instance *inst)
+{
+    (void)node;
+    (void)inst;
 }
 
 void spawn_remove_disks(const struct spawn *s)
