@@ -299,6 +299,7 @@ static void build(bool may_retry)
 
     instance_set_uuid(inst, SERVER);
     instance_clear_system_metadata(inst);
+    instance_set_host(inst, NULL);
     instance_set_access_ip_v4(inst, NULL);
     instance_set_access_ip_v6(inst, NULL);
     jv_add_str(hints, "group", "a group");
