@@ -11,6 +11,7 @@
 #include "driver/compute/live.h"
 #include "driver/compute/network.h"
 #include "driver/compute/notify.h"
+#include "driver/compute/spawn.h"
 #include "driver/compute/tracker.h"
 #include "driver/libvirt/disk.h"
 #include "driver/libvirt/imagecache.h"
@@ -85,7 +86,8 @@ static struct err *make_disks(struct node *node, const struct rctx *ctx, const s
     return NULL;
 }
 
-static void set_result(const struct conf *conf, struct libvirt_live_migrate_data *md)
+static void set_result(const struct conf *conf, struct libvirt_live_migrate_data *md,
+                       struct json_object *serial_ports)
 {
     bool has_vifs =
         libvirt_live_migrate_data_has_vifs(md) && libvirt_live_migrate_data_n_vifs(md) > 0;
@@ -93,7 +95,7 @@ static void set_result(const struct conf *conf, struct libvirt_live_migrate_data
     libvirt_live_migrate_data_set_target_connect_addr(md,
                                                       conf->libvirt.live_migration_inbound_addr);
     libvirt_live_migrate_data_clear_supported_perf_events(md);
-    libvirt_live_migrate_data_set_serial_listen_ports(md, json_object_new_array());
+    libvirt_live_migrate_data_set_serial_listen_ports(md, serial_ports);
     libvirt_live_migrate_data_clear_bdms(md);
     libvirt_live_migrate_data_clear_old_vol_attachment_ids(md);
     libvirt_live_migrate_data_set_wait_for_vif_plugged(
@@ -108,8 +110,11 @@ static struct err *prepare(struct node *node, const struct rctx *ctx, const stru
     if (owns_dir) {
         TRY(make_disks(node, ctx, conf, a->instance, a->disk));
     }
+    struct json_object *serial_ports = NULL;
+
+    TRY(spawn_serial_ports(node, ctx, a->instance, &serial_ports));
+    set_result(conf, a->migrate_data, serial_ports);
     TRY(plug_all(node, conf, vifs, instance_uuid(a->instance)));
-    set_result(conf, a->migrate_data);
     return NULL;
 }
 

@@ -267,7 +267,9 @@ void spawn_remove_disks(const struct spawn *s)
 
 /* ---- XML ---- */
 
-#define SERIAL_HOLD_MS 120000 /* Until QEMU has opened them. */
+/* How long ports are ours until QEMU has opened them. */
+#define SERIAL_HOLD_MS   120000
+#define INCOMING_HOLD_MS 600000
 
 struct xml_job {
     struct guest_spec spec;
@@ -284,23 +286,44 @@ static struct err *make_xml_with(const struct host_facts *facts, void *arg)
     return guest_vcpu_model(&job->spec, &job->cpu);
 }
 
-static struct err *take_serial_ports(const struct plan *p, int64_t **ret, size_t *ret_n)
+static struct err *take_serial_ports(struct node *node, const struct conf *conf,
+                                     const struct instance *inst, const struct image_meta *image,
+                                     int64_t hold_ms, int64_t **ret, size_t *ret_n)
 {
-    const struct spawn *s = &p->spawn;
     size_t n = 0;
 
-    TRY(guest_n_serial_ports(p->conf, s->inst, s->image, &n));
+    TRY(guest_n_serial_ports(conf, inst, image, &n));
     int64_t *ports = NEW_ARRAY(int64_t, n + 1);
     struct err *e =
-        n > 0 ? serial_ports_take(s->node->spawner->serial, p->conf, n, SERIAL_HOLD_MS, ports)
-              : NULL;
+        n > 0 ? serial_ports_take(node->spawner->serial, conf, n, hold_ms, ports) : NULL;
 
     if (e) {
         free(ports);
-        return e;
+        return err_context(e, "choosing ports for serial consoles");
     }
     *ret = ports;
     *ret_n = n;
+    return NULL;
+}
+
+struct err *spawn_serial_ports(struct node *node, const struct rctx *ctx, struct instance *inst,
+                               struct json_object **ret)
+{
+    static const char *const attrs[] = {"flavor", "system_metadata", NULL};
+    CLEANUP(conf_putp) const struct conf *conf = conf_get(node->conf);
+    CLEANUP(image_meta_fini) struct image_meta image = {0};
+    CLEANUP(freep) int64_t *ports = NULL;
+    size_t n = 0;
+
+    if (conf->serial_console.enabled) {
+        TRY(instance_load(node->conductor, ctx, inst, attrs));
+        TRY(image_meta_of_instance(inst, &image));
+        TRY(take_serial_ports(node, conf, inst, &image, INCOMING_HOLD_MS, &ports, &n));
+    }
+    *ret = json_object_new_array();
+    for (size_t i = 0; i < n; i++) {
+        json_object_array_add(*ret, json_object_new_int64(ports[i]));
+    }
     return NULL;
 }
 
@@ -334,7 +357,7 @@ static struct err *make_xml(const struct plan *p, char **ret)
     struct host_ref *host = NULL;
     size_t n_ports = 0;
 
-    TRY_CTX(take_serial_ports(p, &ports, &n_ports), "choosing ports for serial consoles");
+    TRY(take_serial_ports(s->node, p->conf, s->inst, s->image, SERIAL_HOLD_MS, &ports, &n_ports));
     TRY(host_get(s->node, p->conf, &host));
     struct xml_job job = {.spec = spec_of(p, host)};
 

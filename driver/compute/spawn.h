@@ -59,3 +59,8 @@ struct err *spawn_destroy_guest(struct node *, const struct rctx *, struct insta
 /* Destroys and makes the guest anew from the server's records, disks kept (hard reboot, start).
  * Needs inst, and what is NULL of image, bdms and vifs is read. */
 struct err *spawn_hard_reboot(const struct spawn *) MUST_CHECK;
+
+/* Ports for the serial consoles of a server that comes in by live migration: a list, empty without
+ * [serial_console]enabled.  Held for ten minutes. */
+struct err *spawn_serial_ports(struct node *, const struct rctx *, struct instance *,
+                               struct json_object **ret) MUST_CHECK;
