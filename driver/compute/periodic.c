@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "driver/compute/evacuated.h"
+#include "driver/compute/imagepass.h"
 #include "driver/compute/incoming.h"
 #include "driver/compute/lifecycle.h"
 #include "driver/compute/notify.h"

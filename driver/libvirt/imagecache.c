@@ -143,9 +143,9 @@ struct err *imagecache_mkfs_hash(const struct conf *conf, const char *os_type,
 
 /* Nova's locks are POSIX record locks on instances_path/locks/nova-NAME.  Ours are those of the
  * open file: they exclude Nova's, and also our own threads. */
-static struct err *lock_try(const char *path, int *ret)
+static struct err *lock_try(const char *path, bool is_shared, int *ret)
 {
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct flock whole = {.l_type = is_shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
     struct stat by_path, by_fd;
     CLEANUP(closep) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 
@@ -169,26 +169,41 @@ static char *lock_path(const struct conf *conf, const char *name)
     return str_printf("%s/locks/nova-%s", conf->dflt.instances_path, name);
 }
 
-/* Closing the descriptor releases it. */
-static struct err *lock_wait(const struct imagecache_env *env, const char *name, int *ret)
+static struct err *lock_by_name(const struct conf *conf, const char *name, bool is_shared,
+                                int *ret_fd)
 {
-    CLEANUP(freep) char *dir = str_printf("%s/locks", env->conf->dflt.instances_path);
-    CLEANUP(freep) char *path = lock_path(env->conf, name);
-    int64_t deadline_ms = clock_ms() + LOCK_MS;
+    CLEANUP(freep) char *dir = str_printf("%s/locks", conf->dflt.instances_path);
+    CLEANUP(freep) char *path = lock_path(conf, name);
     int fd = -1;
 
     TRY(fs_mkdir_all(&fs_real, dir, 0755));
+    TRY(lock_try(path, is_shared, &fd));
+    *ret_fd = fd;
+    return NULL;
+}
+
+struct err *imagecache_lock_try(const struct conf *conf, const char *name, int *ret_fd)
+{
+    return lock_by_name(conf, name, /* is_shared= */ false, ret_fd);
+}
+
+struct err *imagecache_lock(const struct conf *conf, struct cancel *stop, const char *name,
+                            int *ret_fd)
+{
+    int64_t deadline_ms = clock_ms() + LOCK_MS;
+    int fd = -1;
+
     while (true) {
-        TRY(lock_try(path, &fd));
+        TRY(imagecache_lock_try(conf, name, &fd));
         if (fd >= 0) {
-            *ret = fd;
+            *ret_fd = fd;
             return NULL;
         }
         if (clock_ms() >= deadline_ms) {
-            return err_msg(ERR_TIMEOUT, "waiting for the lock %s", path);
+            return err_msg(ERR_TIMEOUT, "waiting for the lock of %s", name);
         }
-        if (cancel_sleep(env->stop, LOCK_POLL)) {
-            return err_msg(ERR_CANCELLED, "stopped while waiting for the lock %s", path);
+        if (cancel_sleep(stop, LOCK_POLL)) {
+            return err_msg(ERR_CANCELLED, "stopped while waiting for the lock of %s", name);
         }
     }
 }
@@ -572,6 +587,23 @@ static void remove_temporaries(const struct job *j)
     unlink(j->converted);
 }
 
+/* Makes a file young, by which it is seen to be in use; false if there is none. */
+static bool touch(const char *path)
+{
+    return utimensat(AT_FDCWD, path, NULL, 0) == 0 || errno != ENOENT;
+}
+
+/* Whether a file is there.  Under its lock, so that it is not just being removed; nobody is waited
+ * for. */
+static bool is_there(const struct imagecache_env *env, const char *path)
+{
+    CLEANUP(closep) int lock = -1;
+    CLEANUP(err_freep)
+    struct err *e = lock_by_name(env->conf, base_name(path), /* is_shared= */ true, &lock);
+
+    return !e && lock >= 0 && access(path, R_OK) == 0 && touch(path);
+}
+
 /* Makes a file unless it is there, one at a time on all hosts that see it. */
 static struct err *make_locked(const struct imagecache_env *env, const struct rctx *ctx,
                                const char *image_ref, const char *path, int64_t size,
@@ -582,8 +614,8 @@ static struct err *make_locked(const struct imagecache_env *env, const struct rc
     CLEANUP(freep) char *converted = str_printf("%s" CONVERTED, path);
     const struct job j = {env, ctx, image_ref, path, size, part, converted};
 
-    TRY(lock_wait(env, base_name(path), &lock));
-    if (access(path, F_OK) == 0) {
+    TRY(imagecache_lock(env->conf, env->stop, base_name(path), &lock));
+    if (touch(path)) {
         return NULL;
     }
     remove_temporaries(&j);
@@ -617,12 +649,10 @@ struct err *imagecache_fetch(const struct imagecache_env *env, const struct rctx
     int64_t cached_size;
 
     TRY(fs_mkdir_all(&fs_real, dir, 0755));
-    if (access(backing_path, R_OK) < 0) {
+    if (!is_there(env, backing_path)) {
         TRY_CTX(make_locked(env, ctx, image_ref, backing_path, size, make_by_name), "making %s",
                 backing_path);
     }
-    /* Nova removes what nobody has used for a while, by this time. */
-    utimensat(AT_FDCWD, backing_path, NULL, 0);
     TRY(look_at_cached(env->conf, image_ref, backing_path, &format, &cached_size));
     TRY(check_size(size, cached_size));
     *ret_format = format;
@@ -650,7 +680,8 @@ static void sweep_one(const struct conf *conf, const char *dir, const char *name
     CLEANUP(freep) char *path = str_printf("%s/%s", dir, name);
     CLEANUP(closep) int fd = -1;
 
-    err_ignore(lock_try(lock, &fd), "looking whether a download is under way");
+    err_ignore(lock_try(lock, /* is_shared= */ false, &fd),
+               "looking whether a download is under way");
     if (fd >= 0 && unlink(path) == 0) {
         log_info(LOG_LIBVIRT, "removed %s, which a crash has left", path);
     }

@@ -8,8 +8,8 @@
  * a nova-compute may share the directory.
  *
  * A format is what glance declares; it is never guessed from the content, which is the user's.
- * Images with a backing file or a data file are refused (CVE-2022-47951, CVE-2024-32498).  Removing
- * what is no longer used is not done here.
+ * Images with a backing file or a data file are refused (CVE-2022-47951, CVE-2024-32498).  What is
+ * no longer used is removed by imageage.h.
  *
  * Source: nova/virt/libvirt/imagecache.py, imagebackend.py (Image.cache, Qcow2),
  * nova/virt/images.py fetch_to_raw, nova/virt/libvirt/driver.py _create_images_and_backing,
@@ -48,6 +48,12 @@ struct err *imagecache_fetch(const struct imagecache_env *, const struct rctx *,
 /* The same for an image that is a file of one server, its kernel or ramdisk. */
 struct err *imagecache_fetch_file(const struct imagecache_env *, const struct rctx *,
                                   const char *image_ref, const char *path) MUST_CHECK;
+
+/* The lock of a file of the cache, or another one of Nova's in instances_path; closing *ret_fd
+ * releases it.  The first waits, the second gives -1 if somebody else has it. */
+struct err *imagecache_lock(const struct conf *, struct cancel *, const char *name, int *ret_fd)
+    MUST_CHECK;
+struct err *imagecache_lock_try(const struct conf *, const char *name, int *ret_fd) MUST_CHECK;
 
 /* Removes what a crash left of downloads; for the start.  Those of another host that shares the
  * directory and is at work are left alone. */
