@@ -250,22 +250,28 @@ struct cpu {
     const char *mode;  /* NULL: libvirt's default. */
     const char *model; /* NULL: the mode says. */
     struct topology topology;
-    struct strv features; /* "name" or "-name", sorted, lower case. */
+    struct strv features; /* Sorted. */
+    struct strv off;      /* Those of them that the guest must not have. */
 };
 
-static void read_flags(const struct conf *conf, struct strv *ret)
+/* "+name", "name" or "-name" */
+static void read_flags(const struct conf *conf, struct cpu *ret)
 {
     for (size_t i = 0; i < conf->libvirt.cpu_model_extra_flags.n; i++) {
         CLEANUP(freep) char *flag = str_dup(conf->libvirt.cpu_model_extra_flags.items[i]);
-        const char *name = flag + strspn(flag, "+");
+        const char *name = flag + strspn(flag, *flag == '-' ? "-" : "+");
 
         for (char *c = flag; *c; c++) {
             *c = (char)tolower((unsigned char)*c);
         }
-        if (*name && !strv_has(ret, name)) {
-            strv_add(ret, name);
+        if (*name && !strv_has(&ret->features, name)) {
+            strv_add(&ret->features, name);
+            if (*flag == '-') {
+                strv_add(&ret->off, name);
+            }
         }
     }
+    strv_sort(&ret->features);
 }
 
 /* nova/virt/libvirt/driver.py _get_guest_cpu_model_config, _get_guest_cpu_config */
@@ -281,13 +287,19 @@ static struct err *read_cpu(const struct guest_build *b, struct cpu *ret)
     if (str_eq(mode, "custom")) {
         TRY(custom_model(b, &ret->model));
     }
-    read_flags(b->conf, &ret->features);
+    read_flags(b->conf, ret);
     return NULL;
 }
 
 static void cpu_fini(struct cpu *c)
 {
     strv_fini(&c->features);
+    strv_fini(&c->off);
+}
+
+static const char *policy_of(const struct cpu *c, const char *feature)
+{
+    return strv_has(&c->off, feature) ? "disable" : "require";
 }
 
 struct err *guest_add_cpu(struct guest_build *b)
@@ -305,10 +317,9 @@ struct err *guest_add_cpu(struct guest_build *b)
     xb_set_attr_int(topology, "cores", c.topology.cores);
     xb_set_attr_int(topology, "threads", c.topology.threads);
     for (size_t i = 0; i < c.features.n; i++) {
-        const char *flag = c.features.items[i];
+        const char *name = c.features.items[i];
 
-        xb_add_with(cpu, "feature", "name", flag + strspn(flag, "-"), "policy",
-                    *flag == '-' ? "disable" : "require", NULL);
+        xb_add_with(cpu, "feature", "name", name, "policy", policy_of(&c, name), NULL);
     }
     guest_add_cpu_cells(b, cpu);
     return NULL;
@@ -339,11 +350,11 @@ struct err *guest_vcpu_model(const struct guest_spec *s, struct virt_cpu_model *
     virt_cpu_model_set_match(m, "exact");
     virt_cpu_model_clear_features(m);
     for (size_t i = 0; i < c.features.n; i++) {
-        const char *flag = c.features.items[i];
+        const char *name = c.features.items[i];
         struct virt_cpu_feature *f = virt_cpu_feature_new();
 
-        virt_cpu_feature_set_name(f, flag + strspn(flag, "-"));
-        virt_cpu_feature_set_policy(f, *flag == '-' ? "disable" : "require");
+        virt_cpu_feature_set_name(f, name);
+        virt_cpu_feature_set_policy(f, policy_of(&c, name));
         virt_cpu_model_features_add(m, f);
     }
     *ret = TAKE(m);
