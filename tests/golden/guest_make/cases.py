@@ -75,6 +75,8 @@ CASES = {
     "instance-name-number": dict(conf="[DEFAULT]\ninstance_name_template = guest-%d-x%%\n"),
     "disk-quotas": dict(specs={"quota:disk_read_bytes_sec": "10240000", "quota:disk_write_iops_sec": "500",
                                "quota:disk_total_bytes_sec_max": "9"}),
+    "disk-quotas-total": dict(flavor=dict(swap=64), specs={"quota:disk_total_iops_sec": "1000",
+                              "quota:disk_total_bytes_sec": "1000000"}),
     "scsi": dict(image=dict(props=SCSI), flavor=dict(swap=512), inst=dict(config_drive="True")),
     "scsi-lsi": dict(image=dict(props={"hw_disk_bus": "scsi", "hw_scsi_model": "lsiLogic"})),
     "sata-usb": dict(image=dict(props={"hw_disk_bus": "sata", "hw_cdrom_bus": "usb"}), inst=dict(config_drive="True")),
