@@ -88,6 +88,39 @@ struct err *ovscache_apply(struct ovscache *c, struct json_object *updates)
     return NULL;
 }
 
+/* Its server, as we write it or as libvirt does. */
+static const char *vm_of(const struct ovs_row *row)
+{
+    const char *ours = ovs_row_map(row, "external_ids", "vm-uuid");
+
+    return ours ? ours : ovs_row_map(row, "external_ids", "vm-id");
+}
+
+void ovscache_gone(struct json_object *updates, ovs_gone_fn fn, void *arg)
+{
+    struct json_object *table = jv_get(updates, tables[OVS_TABLE_INTERFACE].name);
+
+    if (!json_object_is_type(table, json_type_object)) {
+        return;
+    }
+    json_object_object_foreach(table, uuid, update)
+    {
+        const struct ovs_row old = {.columns = jv_get(update, "old")};
+        struct ovs_gone gone;
+
+        (void)uuid;
+        if (!old.columns || jv_get(update, "new")) {
+            continue;
+        }
+        gone = (struct ovs_gone){.name = ovs_row_str(&old, "name"),
+                                 .iface_id = ovs_row_map(&old, "external_ids", "iface-id"),
+                                 .vm_uuid = vm_of(&old)};
+        if (gone.name && gone.iface_id && gone.vm_uuid) {
+            fn(&gone, arg);
+        }
+    }
+}
+
 void ovscache_fini(struct ovscache *c)
 {
     for (size_t i = 0; i < OVS_N_TABLES; i++) {

@@ -39,6 +39,14 @@ struct json_object *ovscache_monitor_requests(void) MUST_CHECK;
 struct err *ovscache_apply(struct ovscache *, struct json_object *updates) MUST_CHECK;
 void ovscache_fini(struct ovscache *);
 
+/* An interface of a server that is not in the database any more; lent for the call. */
+struct ovs_gone {
+    const char *name, *iface_id, *vm_uuid;
+};
+typedef void (*ovs_gone_fn)(const struct ovs_gone *, void *arg);
+/* Those that <table-updates> tell of. */
+void ovscache_gone(struct json_object *updates, ovs_gone_fn, void *arg);
+
 /* The one row of Open_vSwitch; NULL if the database was never initialised. */
 const struct ovs_row *ovscache_root(const struct ovscache *);
 const struct ovs_row *ovscache_find(const struct ovscache *, enum ovs_table, const char *name);

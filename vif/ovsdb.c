@@ -60,6 +60,8 @@ struct ovsdb {
     struct jsonrpc_in in;
     struct strbuf out;
     size_t out_sent;
+    ovs_gone_fn on_gone; /* May be NULL. */
+    void *gone_arg;
 
     struct mutex m;
     struct cond changed; /* Anything below. */
@@ -246,6 +248,9 @@ static struct err *on_update(struct ovsdb *o, struct json_object *updates, bool 
         cond_broadcast(&o->changed);
     }
     mutex_unlock(&o->m);
+    if (!e && !is_first && o->on_gone) {
+        ovscache_gone(updates, o->on_gone, o->gone_arg);
+    }
     return e;
 }
 
@@ -479,6 +484,12 @@ struct err *ovsdb_new(struct loop *loop, const char *connection, struct ovsdb **
     TRY(loop_add_timer(loop, clock_ms(), on_timer, o, &o->timer));
     *ret = TAKE(o);
     return NULL;
+}
+
+void ovsdb_watch_gone(struct ovsdb *o, ovs_gone_fn fn, void *arg)
+{
+    o->on_gone = fn;
+    o->gone_arg = arg;
 }
 
 struct ovsdb *ovsdb_free(struct ovsdb *o)

@@ -16,6 +16,7 @@
 #include "base/jv.h"
 #include "base/loop.h"
 #include "base/sync.h"
+#include "vif/ovscache.h"
 
 struct ovsdb;
 
@@ -28,6 +29,9 @@ static inline void ovsdb_freep(struct ovsdb **p)
 {
     *p = ovsdb_free(*p);
 }
+/* Calls fn, on the loop's thread, for each interface of a server that is deleted, by whomever; it
+ * only submits work.  On the loop's thread, before the loop runs. */
+void ovsdb_watch_gone(struct ovsdb *, ovs_gone_fn, void *arg);
 /* Connected, and the copy is complete. */
 bool ovsdb_is_connected(struct ovsdb *);
 

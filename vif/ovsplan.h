@@ -12,7 +12,6 @@
  *
  * Thread-safety: pure functions. */
 
-#include "vif/ovscache.h"
 #include "vif/ovsdb.h"
 
 enum ovsplan_verdict {

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "driver/compute/events.h"
 #include "driver/compute/handlers.h"
-#include "driver/compute/network.h"
+#include "driver/compute/netcare.h"
 #include "driver/compute/tracker.h"
 #include "driver/libvirt/host.h"
 
@@ -54,47 +54,6 @@ struct err *compute_check_instance_shared_storage(struct node *node, const struc
 
 /* ---- External events ---- */
 
-struct refresh_job {
-    struct node *node;
-    struct rctx *ctx;
-    struct instance *inst;
-};
-
-static void refresh_free(void *arg)
-{
-    struct refresh_job *job = arg;
-
-    rctx_free(job->ctx);
-    instance_free(job->inst);
-    free(job);
-}
-
-static void refresh_task(void *arg)
-{
-    struct refresh_job *job = arg;
-    struct vif_list vifs = {0};
-
-    log_context_set(rctx_log_text(job->ctx), instance_uuid(job->inst));
-    struct err *e = network_refresh(job->node, job->ctx, job->inst, &vifs);
-
-    if (err_is(e, ERR_INSTANCE_NOT_FOUND) || err_is(e, ERR_INSTANCE_INFO_CACHE_NOT_FOUND)) {
-        e = err_free(e); /* Deleted meanwhile. */
-    }
-    err_ignore(e, "reading the network after a change");
-    vif_list_fini(&vifs);
-    log_context_set(NULL, NULL);
-    refresh_free(job);
-}
-
-static void refresh_network(struct node *node, const struct rctx *ctx, struct instance *inst)
-{
-    struct refresh_job *job = NEW(struct refresh_job);
-
-    *job = (struct refresh_job){.node = node, .ctx = rctx_ref(ctx), .inst = instance_dup(inst)};
-    task_submit(node->tasks, LANE_WORK, instance_uuid(inst), "refresh network", refresh_task,
-                refresh_free, job);
-}
-
 static void take_event(struct node *node, const struct rctx *ctx, struct instance *inst,
                        struct external_event *ev)
 {
@@ -103,13 +62,9 @@ static void take_event(struct node *node, const struct rctx *ctx, struct instanc
 
     log_context_instance(instance_uuid(inst));
     if (str_eq(name, "network-changed")) {
-        refresh_network(node, ctx, inst);
-    } else if (str_eq(name, "network-vif-deleted")) {
-        log_warning(LOG_COMPUTE,
-                    "port %s was deleted under the server; its interface stays until the "
-                    "server is rebooted",
-                    tag);
-        refresh_network(node, ctx, inst);
+        netcare_changed(node, ctx, inst);
+    } else if (str_eq(name, "network-vif-deleted") && tag) {
+        netcare_deleted(node, ctx, inst, tag);
     } else {
         bool is_awaited =
             events_deliver(node->events, instance_uuid(inst), name, tag,

@@ -668,7 +668,23 @@ static struct err *rebind_port(struct node *node, struct instance *inst,
 
     TRY_CTX(neutron_port_change(node->neutron, /* user= */ NULL, id, attrs, &bound),
             "binding port %s here", id);
+    log_warning(LOG_COMPUTE, "port %s was not bound here yet, it is now", id);
     return netport_check_binding(bound);
+}
+
+struct err *netalloc_reread(struct node *node, const struct rctx *ctx, struct instance *inst,
+                            struct vif_list *ret)
+{
+    CLEANUP(virtual_interface_list_freep) struct virtual_interface_list *rows = NULL;
+    CLEANUP(strv_fini) struct strv order = {0};
+
+    TRY(virtual_interfaces_by_instance(node->conductor, ctx, instance_uuid(inst), &rows));
+    for (size_t i = 0; i < virtual_interface_list_n(rows); i++) {
+        if (virtual_interface_has_uuid(virtual_interface_list_at(rows, i))) {
+            strv_add(&order, virtual_interface_uuid(virtual_interface_list_at(rows, i)));
+        }
+    }
+    return network_rebuild(node, ctx, inst, /* added= */ NULL, &order, ret);
 }
 
 struct err *netalloc_bind_here(struct node *node, const struct rctx *ctx, struct instance *inst,
@@ -685,7 +701,7 @@ struct err *netalloc_bind_here(struct node *node, const struct rctx *ctx, struct
             TRY(rebind_port(node, inst, spec, port));
         }
     }
-    return network_refresh(node, ctx, inst, ret);
+    return netalloc_reread(node, ctx, inst, ret);
 }
 
 static bool has_network(const struct instance *inst)

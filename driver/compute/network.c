@@ -24,7 +24,7 @@ struct err *network_cached_vifs(struct instance *inst, struct vif_list *ret)
 /* The instance's cache; an empty one is made if it has none. */
 static struct instance_info_cache *cache_of(struct instance *inst)
 {
-    if (!instance_has_info_cache(inst) || !instance_info_cache(inst)) {
+    if (!instance_info_cache(inst)) {
         struct instance_info_cache *cache = instance_info_cache_new();
 
         instance_info_cache_set_instance_uuid(cache, instance_uuid(inst));
@@ -38,9 +38,14 @@ static struct instance_info_cache *cache_of(struct instance *inst)
 static struct err *read_model(struct node *node, const struct rctx *ctx, struct instance *inst,
                               struct json_object **ret)
 {
-    bool is_there = instance_has_info_cache(inst) && instance_info_cache(inst);
-    struct instance_info_cache *cache = cache_of(inst);
+    static const char *const attrs[] = {"info_cache", NULL};
+    struct instance_info_cache *cache;
     const char *text;
+    bool is_there;
+
+    TRY(instance_load(node->conductor, ctx, inst, attrs));
+    is_there = instance_info_cache(inst) != NULL;
+    cache = cache_of(inst);
 
     if (is_there) {
         TRY(info_cache_refresh(node->conductor, ctx, cache));

@@ -8,6 +8,7 @@
 #include "driver/compute/events.h"
 #include "driver/compute/lifecycle.h"
 #include "driver/compute/moves.h"
+#include "driver/compute/netcare.h"
 #include "driver/compute/notify.h"
 #include "driver/compute/recovery.h"
 #include "driver/compute/service.h"
@@ -79,6 +80,7 @@ static struct err *fill(struct node *node)
     node->moves = moves_new();
     node->network_locks = keylock_new();
     node->chores = chores_new();
+    node->netcare = netcare_new();
     node->service = service_record_new();
     node->dispatcher = dispatcher_new();
     node->notifier = notifier_new(node);
@@ -87,6 +89,7 @@ static struct err *fill(struct node *node)
     TRY(open_rest(node));
     TRY(ovsdb_new(node->loop, ovsdb, &node->vif.ovsdb));
     node->vif.conf = node->conf;
+    ovsdb_watch_gone(node->vif.ovsdb, netcare_gone, node);
     TRY(rpc_new(node->conf, &node->rpc));
     node->client = rpc_client(node->rpc);
     node->conductor = conductor_new(node->client);
@@ -240,6 +243,7 @@ struct node *node_free(struct node *node)
     notifier_free(node->notifier);
     dispatcher_free(node->dispatcher);
     service_record_free(node->service);
+    netcare_free(node->netcare);
     keylock_free(node->network_locks);
     chores_free(node->chores);
     moves_free(node->moves);

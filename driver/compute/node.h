@@ -24,6 +24,7 @@ struct spawner;
 struct tracker;
 struct events;
 struct moves;
+struct netcare;
 struct notifier;
 struct service_record;
 struct dispatcher;
@@ -47,6 +48,7 @@ struct node {
     struct lvwatch *watch;     /* Who waits for an event of a guest. */
     struct vif_host vif;
     struct spawner *spawner; /* How guests are made. */
+    struct netcare *netcare;
     struct keylock *network_locks; /* Servers whose network model is being written. */
     struct tracker *tracker;
     struct events *events; /* External events and who waits for them. */

@@ -6,6 +6,7 @@
 #include "driver/compute/imagepass.h"
 #include "driver/compute/incoming.h"
 #include "driver/compute/lifecycle.h"
+#include "driver/compute/netcare.h"
 #include "driver/compute/notify.h"
 #include "driver/compute/poll.h"
 #include "driver/compute/reap.h"

@@ -157,6 +157,23 @@ struct err *virtual_interface_destroy(struct conductor *c, const struct rctx *ct
     return NULL;
 }
 
+struct err *virtual_interfaces_by_instance(struct conductor *c, const struct rctx *ctx,
+                                           const char *uuid, struct virtual_interface_list **ret)
+{
+    (void)c;
+    (void)ctx;
+    assert_string_equal(uuid, UUID);
+    *ret = virtual_interface_list_new();
+    for (size_t i = 0; i < world.rows.n; i++) {
+        struct virtual_interface *row = virtual_interface_new();
+        CLEANUP(strv_fini) struct strv words = strv_split(world.rows.items[i], " ");
+
+        virtual_interface_set_uuid(row, words.items[0]);
+        virtual_interface_list_add(*ret, row);
+    }
+    return NULL;
+}
+
 struct err *virtual_interfaces_delete(struct conductor *c, const struct rctx *ctx, const char *uuid)
 {
     (void)c;
@@ -711,6 +728,12 @@ static void groups_of_resources_have_a_provider_each(void **state)
     vif_list_fini(&vifs);
 }
 
+#define CACHED(id, preserve)                                                                       \
+    "{\"id\": \"" id "\", \"address\": \"fa:16:3e:aa:aa:aa\", \"type\": \"ovs\","                  \
+    " \"network\": {\"id\": \"" NET_A "\", \"subnets\": [], \"meta\": {}},"                        \
+    " \"preserve_on_delete\": " preserve "}"
+#define OURS ", \"device_id\": \"" UUID "\", \"binding:host_id\": \"here\""
+
 /* ---- A server that comes from another host ---- */
 
 static void ports_of_an_earlier_try_are_bound_here(void **state)
@@ -730,6 +753,24 @@ static void ports_of_an_earlier_try_are_bound_here(void **state)
     assert_string_equal(str_of(port("p-1"), "device_owner"), "compute:az1");
 }
 
+static void the_order_of_the_records_is_that_of_the_model(void **state)
+{
+    CLEANUP(vif_list_fini) struct vif_list vifs = {0};
+
+    (void)state;
+    neutron_fake_set("[" PORT("p-1", OURS) ", " PORT("p-2", OURS) ", " PORT("p-3", OURS) "]",
+                     "[" NETWORK(NET_A, "") "]");
+    strv_add(&world.rows, "p-2 x -");
+    strv_add(&world.rows, "p-1 x -");
+    str_set(&world.cache, "[" CACHED("p-1", "false") ", " CACHED("p-2", "true") "]");
+    ok(netalloc_reread(&world.node, world.ctx, world.inst, &vifs));
+    assert_int_equal(vifs.n, 3);
+    assert_string_equal(vifs.items[0].id, "p-2");
+    assert_string_equal(vifs.items[1].id, "p-1");
+    assert_string_equal(vifs.items[2].id, "p-3");
+    assert_true(json_object_get_boolean(jv_get(vifs.items[0].json, "preserve_on_delete")));
+}
+
 static void a_host_that_gives_up_removes_its_bindings(void **state)
 {
     (void)state;
@@ -741,12 +782,6 @@ static void a_host_that_gives_up_removes_its_bindings(void **state)
 }
 
 /* ---- Releasing ---- */
-
-#define CACHED(id, preserve)                                                                       \
-    "{\"id\": \"" id "\", \"address\": \"fa:16:3e:aa:aa:aa\", \"type\": \"ovs\","                  \
-    " \"network\": {\"id\": \"" NET_A "\", \"subnets\": [], \"meta\": {}},"                        \
-    " \"preserve_on_delete\": " preserve "}"
-#define OURS ", \"device_id\": \"" UUID "\", \"binding:host_id\": \"here\""
 
 static void what_we_made_is_deleted_and_the_user_s_given_back(void **state)
 {
@@ -996,6 +1031,7 @@ int main(void)
         TEST(the_provider_of_a_port_s_resources_is_in_its_profile),
         TEST(groups_of_resources_have_a_provider_each),
         TEST(ports_of_an_earlier_try_are_bound_here),
+        TEST(the_order_of_the_records_is_that_of_the_model),
         TEST(a_host_that_gives_up_removes_its_bindings),
         TEST(what_we_made_is_deleted_and_the_user_s_given_back),
         TEST(releasing_twice_is_no_error),

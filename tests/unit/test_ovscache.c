@@ -147,6 +147,33 @@ static void what_is_monitored_is_named_by_table(void **state)
     assert_string_equal(port, "{\"columns\":[\"name\",\"interfaces\",\"tag\"]}");
 }
 
+static void note_gone(const struct ovs_gone *gone, void *arg)
+{
+    strbuf_addf(arg, "%s %s %s;", gone->name, gone->iface_id, gone->vm_uuid);
+}
+
+static void interfaces_of_servers_that_are_gone_are_told(void **state)
+{
+    static const char text[] =
+        "{\"Interface\": {"
+        "\"" ROOT_ID "\": {\"old\": {\"name\": \"tap1\", \"external_ids\": [\"map\", "
+        "[[\"iface-id\", \"p1\"], [\"vm-uuid\", \"v1\"]]]}}, "
+        "\"" BRIDGE_ID "\": {\"old\": {\"name\": \"tap2\", \"external_ids\": [\"map\", "
+        "[[\"iface-id\", \"p2\"], [\"vm-id\", \"v2\"]]]}}, "
+        "\"" PORT_ID "\": {\"old\": {\"name\": \"tap3\"}, \"new\": {\"name\": \"tap3\"}}, "
+        "\"" IFACE_ID "\": {\"old\": {\"name\": \"patch\", \"external_ids\": [\"map\", []]}}}, "
+        "\"Port\": {\"" PORT_ID "\": {\"old\": {\"name\": \"tap1\"}}}}";
+    CLEANUP(jv_putp) struct json_object *updates = NULL;
+    CLEANUP(strbuf_fini) struct strbuf told = {0};
+
+    (void)state;
+    assert_null(jv_parse(text, strlen(text), &updates));
+    ovscache_gone(updates, note_gone, &told);
+    assert_string_equal(told.s, "tap1 p1 v1;tap2 p2 v2;");
+    ovscache_gone(NULL, note_gone, &told);
+    assert_string_equal(told.s, "tap1 p1 v1;tap2 p2 v2;");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +182,7 @@ int main(void)
         cmocka_unit_test(updates_replace_and_delete_rows),
         cmocka_unit_test(what_is_no_update_is_an_error),
         cmocka_unit_test(odd_columns_read_as_absent),
+        cmocka_unit_test(interfaces_of_servers_that_are_gone_are_told),
         cmocka_unit_test(what_is_monitored_is_named_by_table),
     };
 
