@@ -63,11 +63,11 @@ bool poll_rescue_is_over(const struct instance *inst, const char *host, int64_t 
 typedef bool (*is_stuck_fn)(const struct instance *, const char *host, int64_t timeout_s,
                             int64_t now_s);
 
-/* The value of an option of [DEFAULT]. */
+/* The value of an option, "group.name". */
 #define OPTION(node, option)                                                                       \
     __extension__({                                                                                \
         const struct conf *conf_ = conf_get((node)->conf);                                         \
-        int64_t value_ = conf_->dflt.option;                                                       \
+        int64_t value_ = conf_->option;                                                            \
                                                                                                    \
         conf_put(conf_);                                                                           \
         value_;                                                                                    \
@@ -201,7 +201,7 @@ static struct err *fail_build(struct node *node, const struct rctx *ctx, struct 
 
 struct err *poll_builds(struct node *node, const struct rctx *ctx)
 {
-    int64_t timeout_s = OPTION(node, instance_build_timeout);
+    int64_t timeout_s = OPTION(node, dflt.instance_build_timeout);
     CLEANUP(instance_list_freep) struct instance_list *list = NULL;
     struct json_object *filters = filters_on(node);
 
@@ -227,7 +227,8 @@ static struct err *reboot_hard(struct node *node, const struct rctx *ctx, const 
                                      soft_reboots, power_hard_reboot};
     CLEANUP(instance_freep) struct instance *inst = NULL;
 
-    TRY(look_again(node, ctx, uuid, poll_reboot_is_stuck, OPTION(node, reboot_timeout), &inst));
+    TRY(look_again(node, ctx, uuid, poll_reboot_is_stuck, OPTION(node, dflt.reboot_timeout),
+                   &inst));
     if (!inst) {
         return NULL;
     }
@@ -246,7 +247,7 @@ struct err *poll_reboots(struct node *node, const struct rctx *ctx)
     }
     jv_add(filters, "task_state", states);
     TRY(candidates(node, ctx, filters, &list));
-    submit_stuck(node, list, poll_reboot_is_stuck, OPTION(node, reboot_timeout),
+    submit_stuck(node, list, poll_reboot_is_stuck, OPTION(node, dflt.reboot_timeout),
                  "rebooting a server that hangs in a reboot", reboot_hard);
     return NULL;
 }
@@ -260,7 +261,7 @@ static struct err *unrescue(struct node *node, const struct rctx *ctx, const cha
                                      rescue_undo};
     CLEANUP(instance_freep) struct instance *inst = NULL;
 
-    TRY(look_again(node, ctx, uuid, poll_rescue_is_over, OPTION(node, rescue_timeout), &inst));
+    TRY(look_again(node, ctx, uuid, poll_rescue_is_over, OPTION(node, dflt.rescue_timeout), &inst));
     if (!inst) {
         return NULL;
     }
@@ -275,7 +276,7 @@ struct err *poll_rescues(struct node *node, const struct rctx *ctx)
 
     jv_add_str(filters, "vm_state", "rescued");
     TRY(candidates(node, ctx, filters, &list));
-    submit_stuck(node, list, poll_rescue_is_over, OPTION(node, rescue_timeout),
+    submit_stuck(node, list, poll_rescue_is_over, OPTION(node, dflt.rescue_timeout),
                  "ending a rescue that is over", unrescue);
     return NULL;
 }
@@ -287,7 +288,7 @@ struct err *poll_resizes(struct node *node, const struct rctx *ctx)
     CLEANUP(migration_list_freep) struct migration_list *list = NULL;
     int64_t n;
 
-    TRY(migration_list_unconfirmed(node->conductor, ctx, OPTION(node, resize_confirm_window),
+    TRY(migration_list_unconfirmed(node->conductor, ctx, OPTION(node, dflt.resize_confirm_window),
                                    node->host, &list));
     n = (int64_t)migration_list_n(list);
     if (n > chore_recall(node->chores, RESIZES)) {
