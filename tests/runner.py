@@ -109,6 +109,11 @@ def lab():
     return script('lab/suite', *(['--full'] if FULL else []))
 
 
+@suite(60 if FULL else 30)
+def life():
+    return script('lab/life', *(['--full'] if FULL else []))
+
+
 class Count:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0

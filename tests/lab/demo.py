@@ -20,12 +20,13 @@ import time
 LAB = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(LAB))
 sys.path.insert(0, LAB)
-NAME, NUMBER = 'demo', 77
+NAME, SECOND, NUMBER = 'demo', 'demo-second', 77
 ADDRESS = f'10.98.0.{NUMBER}'
 MIB_PER_S = 32      # the migrations' speed limit: slow enough to watch
 GAP_LIMIT_S = 5.0   # what OpenStack's own integration tests allow
 
 args = None
+BOOTS = os.path.exists(f'{TOP}/driver/compute/build.c')
 tty = sys.stdout.isatty()
 steps = 0
 checks = []
@@ -245,6 +246,55 @@ def holds(title, before, now, dest):
           f'{now["left over, host-a"]}; {now["left over, host-b"]}')
 
 
+def life(kind):
+    """A second server's whole life, on host-b, under the service that runs there."""
+    name, number = SECOND, NUMBER + 1
+    with step(f'A server boots on host-b under {kind}: kernel, ramdisk, config drive, vhost-user port'):
+        data = f'{cloud.RUN}/demo-user-data'
+        with open(data, 'w') as f:
+            f.write('#!/bin/sh\necho user data ran\n')
+        began = time.time()
+        cli('server', 'create', '--image', 'guest-kernel', '--flavor', 'lab.small', '--port', cloud.port(name, number),
+            '--use-config-drive', '--user-data', data, '--os-compute-api-version', '2.74', '--host', 'host-b', name)
+        server = cloud.wait(name, 'ACTIVE')
+        note(f'ACTIVE {time.time() - began:.1f} s after the command began')
+        cloud.wait_line(name, '^user data ran')
+        drive = cloud.wait_line(name, '^config-drive /dev/.*')[0]
+        note(f'the guest: {drive.split(" 20")[0]}; user data ran')
+        cloud.until(30, 'ping', lambda: cloud.pings(number))
+        boot = cloud.wait_heartbeat(name)[1]
+        check(f'{kind} built a server that reads its config drive and answers ping', True)
+
+    with step('Stopped, started, rebooted; a NIC comes and goes; a snapshot'):
+        cli('server', 'stop', name)
+        cloud.wait(name, 'SHUTOFF')
+        clean = 'power button' in cloud.console(name, 50)
+        cli('server', 'start', name)
+        cloud.wait(name, 'ACTIVE')
+        was = cloud.wait_line(name, '^disk written by (\\S+)')[1]
+        check('stop shut the guest down cleanly, start booted the same disk', clean and was == boot)
+        cli('server', 'reboot', '--hard', '--wait', name)
+        cloud.wait_heartbeat(name)
+        port = cloud.port(f'{name}-extra', number + 1)
+        cli('server', 'add', 'port', name, port)
+        cloud.until(60, 'the second NIC answers', lambda: cloud.pings(number + 1))
+        cli('server', 'remove', 'port', name, port)
+        cloud.wait_line(name, f'^nics fa:16:3e:00:00:{number:02x}$', after=2)
+        check('a NIC was attached to the running guest, answered ping, and was detached', True)
+        cli('server', 'image', 'create', '--wait', '--name', f'{name}-image', name)
+        image = cloud.call('image', 'GET', f'/images?name={name}-image')['images'][0]
+        check('its snapshot is in glance', image['status'] == 'active' and image['instance_uuid'] == server['id'])
+        cli('image', 'delete', image['id'])
+        bad = [e for e in cloud.events(name) if e['result'] != 'Success']
+        check('every step of its life is recorded as Success', not bad, str(bad))
+
+    with step('Deleted'):
+        cli('server', 'delete', '--wait', name)
+        cloud.delete(name)
+        left = [x for h in ('host-a', 'host-b') for x in cloud.leftovers(h)]
+        check('nothing of it is left: domain, ports, binding, allocation, directory', not left, '; '.join(left))
+
+
 def compute_up():
     """The service list as the openstack client shows it, once both hosts are up."""
     def both():
@@ -277,10 +327,11 @@ def story(logs):
     if cloud.pid_of('mariadb') and not args.fresh:
         others = [r['display_name'] for r in cloud.sql(
             'nova', 'select display_name from instances where deleted=0')]
-        if set(others) - {NAME}:
+        if set(others) - {NAME, SECOND}:
             raise Stop(f'the lab is in use (servers: {", ".join(others)}); '
                        'delete them or use --fresh')
-        cloud.delete(NAME)
+        for name in (NAME, SECOND):
+            cloud.delete(name)
     with step('Control plane: mariadb rabbitmq keystone placement glance neutron nova'):
         sh(f'tests/lab/control-up {"--fresh" if args.fresh else ""}', f'{logs}/control-up.log')
     with step('Hosts host-a and host-b: libvirtd, OVS-DPDK, neutron agent, nova-compute'):
@@ -334,6 +385,8 @@ def story(logs):
         bad = [e for e in cloud.events(NAME) if e['result'] != 'Success']
         check('every step of every action is recorded as Success', not bad,
               '; '.join(f'{e["event"]} {e["result"]}' for e in bad))
+    if args.debian or BOOTS:
+        life("Debian's nova-compute" if args.debian else 'novashim')
     if not args.debian:
         check('novashim served all of it', all(
             'COMPUTE=novashim' in open(f'{cloud.RUN}/{h}/settings').read()
