@@ -71,7 +71,7 @@ def install():
 
 @suite(5)
 def objects():
-    return script('objects/run', path('build/asan/tests/objects/ovo_tool'))
+    return [*script('objects/run', path('build/asan/tests/objects/ovo_tool')), *script('golden/guest_make/record', '--check')]
 
 
 @suite(5)
