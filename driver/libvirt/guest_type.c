@@ -100,7 +100,8 @@ static const char *text_field(const struct instance *inst, const char *field)
     return NULL;
 }
 
-/* A number in C's way, which is Python's for these types. */
+/* A number in the way of C, which is that of Python (but for the sign of "%+x", which nobody
+ * writes). */
 static void add_number(struct strbuf *b, const struct placeholder *p, int64_t n)
 {
     char format[32], text[64];

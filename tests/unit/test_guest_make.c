@@ -464,8 +464,7 @@ static void nova_answers_the_same(void **state)
     const char *name = *state;
     CLEANUP(request_freep) struct request *r = request_read(name);
     CLEANUP(freep)
-    char *novas = golden(".xml", name),
-         *refusal = golden(".err", name), *ours = NULL;
+    char *novas = golden(".xml", name), *refusal = golden(".err", name), *ours = NULL;
     CLEANUP(err_freep) struct err *e = make(r, &ours);
     CLEANUP(strv_fini) struct strv found = {0};
 
