@@ -48,7 +48,8 @@ struct err *netalloc_unbind_host(struct node *, const struct rctx *, struct inst
 struct err *netalloc_add_port(struct node *, const struct rctx *, struct instance *,
                               const char *network_id, const char *port_id, const char *requested_ip,
                               const char *tag, struct vif *ret) MUST_CHECK;
-/* The model as neutron has it now, in the order in which the ports came (_get_ordered_port_list). */
+/* The model as neutron has it now, in the order in which the ports came (_get_ordered_port_list).
+ */
 struct err *netalloc_reread(struct node *, const struct rctx *, struct instance *,
                             struct vif_list *ret) MUST_CHECK;
 /* Ports of the server that are bound elsewhere, or not at all, are bound here; then the same. */

@@ -1,8 +1,10 @@
 /* link: driver_compute */
 #include "base/clock.h"
 #include "driver/compute/evacuated.h"
+#include "driver/compute/imagepass.h"
 #include "driver/compute/incoming.h"
 #include "driver/compute/lifecycle.h"
+#include "driver/compute/netcare.h"
 #include "driver/compute/notify.h"
 #include "driver/compute/periodic.h"
 #include "driver/compute/poll.h"
@@ -118,6 +120,8 @@ IDLE_JOB(reap_queued_deletes)
 IDLE_JOB(reap_files)
 IDLE_JOB(reap_failed_moves)
 IDLE_JOB(reap_console_tokens)
+IDLE_JOB(netcare_heal)
+IDLE_JOB(imagepass_run)
 IDLE_JOB(usage_audit)
 IDLE_JOB(evacuated_look_again)
 
