@@ -48,7 +48,7 @@ struct err *instance_list_active_between(struct conductor *c, const struct rctx 
                                          const char *begin, const char *end, const char *host,
                                          const char *const *attrs, struct instance_list **ret)
 {
-    int64_t begin_s, end_s;
+    int64_t begin_s = 0, end_s = 0;
 
     (void)c;
     (void)ctx;
