@@ -58,11 +58,16 @@ void guest_add_clock(struct guest_build *);
 
 /* ---- Parts of the devices ---- */
 
-void guest_add_disks(struct guest_build *); /* guest_disk.c */
-struct err *guest_add_interface(struct guest_build *, const struct vif *)
-    MUST_CHECK;                                                  /* guest_nic.c */
-struct err *guest_add_consoles(struct guest_build *) MUST_CHECK; /* guest_device.c */
+/* guest_disk.c */
+void guest_add_disks(struct guest_build *);
+
+/* guest_nic.c */
+struct err *guest_add_interface(struct guest_build *, const struct vif *) MUST_CHECK;
+/* A PCI device of the host that the guest gets as it is. */
+struct err *guest_add_hostdev(struct guest_build *, const char *address) MUST_CHECK;
+
+/* guest_device.c */
+struct err *guest_add_consoles(struct guest_build *) MUST_CHECK;
 struct err *guest_add_other_devices(struct guest_build *) MUST_CHECK;
-void guest_add_hostdev(struct guest_build *, const char *address);
-/* The IOMMU model that is asked for, NULL if none. */
+/* The IOMMU model that is asked for; left as it is if none. */
 struct err *guest_iommu_model(const struct guest_build *, const char **ret) MUST_CHECK;

@@ -234,7 +234,7 @@ static bool is_of_flavor(const struct guest_build *b, const struct pci_device *d
     return false;
 }
 
-static void add_pci_devices(struct guest_build *b)
+static struct err *add_pci_devices(struct guest_build *b)
 {
     const struct pci_device_list *all =
         instance_has_pci_devices(b->inst) ? instance_pci_devices(b->inst) : NULL;
@@ -243,9 +243,10 @@ static void add_pci_devices(struct guest_build *b)
         const struct pci_device *dev = pci_device_list_at(all, i);
 
         if (is_of_flavor(b, dev)) {
-            guest_add_hostdev(b, pci_device_address(dev));
+            TRY(guest_add_hostdev(b, pci_device_address(dev)));
         }
     }
+    return NULL;
 }
 
 /* ---- Watchdog, memory balloon, IOMMU ---- */
@@ -320,7 +321,7 @@ struct err *guest_add_other_devices(struct guest_build *b)
     add_guest_agent(b);
     TRY(add_rng(b));
     add_controllers(b);
-    add_pci_devices(b);
+    TRY(add_pci_devices(b));
     TRY(add_watchdog(b));
     add_balloon(b);
     return add_iommu(b);

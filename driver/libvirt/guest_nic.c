@@ -1,6 +1,6 @@
 #include "driver/libvirt/guest_build.h"
+#include "pci/addr.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -236,16 +236,14 @@ static struct err *add_vhostuser(const struct nic *nic)
     return NULL;
 }
 
-static void add_pci_address(struct xb_node *source, const char *address, bool has_type)
+static void add_pci_address(struct xb_node *source, const struct pciaddr *a, bool has_type)
 {
-    unsigned domain = 0, bus = 0, slot = 0, function = 0;
     char text[4][16];
 
-    sscanf(address, "%x:%x:%x.%x", &domain, &bus, &slot, &function);
-    snprintf(text[0], sizeof(text[0]), "0x%04x", domain);
-    snprintf(text[1], sizeof(text[1]), "0x%02x", bus);
-    snprintf(text[2], sizeof(text[2]), "0x%02x", slot);
-    snprintf(text[3], sizeof(text[3]), "0x%01x", function);
+    snprintf(text[0], sizeof(text[0]), "0x%04x", a->domain);
+    snprintf(text[1], sizeof(text[1]), "0x%02x", a->bus);
+    snprintf(text[2], sizeof(text[2]), "0x%02x", a->slot);
+    snprintf(text[3], sizeof(text[3]), "0x%x", a->function);
     xb_add_with(source, "address", "type", has_type ? "pci" : NULL, "domain", text[0], "bus",
                 text[1], "slot", text[2], "function", text[3], NULL);
 }
@@ -271,10 +269,12 @@ static void add_vlan(const struct nic *nic)
 static struct err *add_vf(const struct nic *nic)
 {
     const char *slot = NULL;
+    struct pciaddr address = {0};
 
     TRY(pci_slot(nic->vif, &slot));
+    TRY_CTX(pciaddr_parse(slot, &address), "reading the device of port %s", nic->vif->id);
     xb_set_attr(nic->xml, "managed", "yes");
-    add_pci_address(xb_add(nic->xml, "source"), slot, /* has_type= */ true);
+    add_pci_address(xb_add(nic->xml, "source"), &address, /* has_type= */ true);
     add_vlan(nic);
     return NULL;
 }
@@ -379,12 +379,16 @@ static const struct {
     [NIC_PCI] = {NULL, NULL},
 };
 
-void guest_add_hostdev(struct guest_build *b, const char *address)
+struct err *guest_add_hostdev(struct guest_build *b, const char *address)
 {
-    struct xb_node *dev = xb_add_with(b->devices, "hostdev", "mode", "subsystem", "type", "pci",
-                                      "managed", "yes", NULL);
+    struct pciaddr a = {0};
+    struct xb_node *dev;
 
-    add_pci_address(xb_add(dev, "source"), address, /* has_type= */ false);
+    TRY_CTX(pciaddr_parse(address, &a), "reading the address of a device of the server");
+    dev = xb_add_with(b->devices, "hostdev", "mode", "subsystem", "type", "pci", "managed", "yes",
+                      NULL);
+    add_pci_address(xb_add(dev, "source"), &a, /* has_type= */ false);
+    return NULL;
 }
 
 struct err *guest_add_interface(struct guest_build *b, const struct vif *vif)
@@ -396,8 +400,7 @@ struct err *guest_add_interface(struct guest_build *b, const struct vif *vif)
         const char *slot = NULL;
 
         TRY(pci_slot(vif, &slot));
-        guest_add_hostdev(b, slot);
-        return NULL;
+        return guest_add_hostdev(b, slot);
     }
     nic.xml = xb_add_with(b->devices, "interface", "type", shapes[nic.kind].type, NULL);
     TRY(add_frontend(&nic));

@@ -270,17 +270,16 @@ static struct err *realtime_cpus(const struct guest_build *b, struct cpuset *ret
     }
     mask = str_is_empty(mask) ? flavor_spec(b->inst, "hw:cpu_realtime_mask") : mask;
     CLEANUP(freep) char *text = str_dup(mask ? mask : "");
+    CLEANUP(freep) char *all = str_printf("0-%lld", last);
     const char *given = str_strip(text);
     CLEANUP(freep)
-    char *spec = *given == '\0'  ? str_printf("0-%lld", last)
-                 : *given == '^' ? str_printf("0-%lld,%s", last, given)
+    char *spec = *given == '\0'  ? str_dup(all)
+                 : *given == '^' ? str_printf("%s,%s", all, given)
                                  : str_dup(given);
 
     TRY_CTX(cpuset_parse(spec, &set), "reading hw:cpu_realtime_mask");
     TRY(emulator_policy(b, &policy));
-    for (unsigned i = 0; i <= last; i++) {
-        cpuset_add(&guest, i);
-    }
+    TRY(cpuset_parse(all, &guest));
     if (!set.n || !cpuset_is_subset(&set, &guest) || (cpuset_eq(&set, &guest) && !policy)) {
         return err_msg(ERR_REALTIME_MASK_INVALID,
                        "hw:cpu_realtime_mask '%s' of a server with %lld CPUs must leave one "
@@ -328,8 +327,8 @@ static struct cpuset *pin_of(struct pins *p, unsigned cpu)
 
 /* A dedicated CPU is where it was claimed, the others float over the host's cell (nova's
  * _get_pin_cpuset). */
-static void pin_cpu(const struct guest_build *b, const struct instance_numa_cell *cell,
-                    const struct host_cell *host, unsigned cpu, struct cpuset *ret)
+static struct err *pin_cpu(const struct guest_build *b, const struct instance_numa_cell *cell,
+                           const struct host_cell *host, unsigned cpu, struct cpuset *ret)
 {
     struct json_object *pinning = instance_numa_cell_has_cpu_pinning_raw(cell)
                                       ? instance_numa_cell_cpu_pinning_raw(cell)
@@ -337,11 +336,18 @@ static void pin_cpu(const struct guest_build *b, const struct instance_numa_cell
     CLEANUP(freep) char *key = str_printf("%u", cpu);
     struct json_object *to = jv_get(pinning, key);
 
-    if (to) {
-        cpuset_add(ret, (unsigned)json_object_get_int64(to));
-    } else {
+    int64_t host_cpu = json_object_get_int64(to);
+
+    if (!to) {
         *ret = cpuset_intersect(&host->cpus, &b->s->facts->shared);
+        return NULL;
     }
+    if (host_cpu < 0 || host_cpu >= CPUSET_MAX) {
+        return err_msg(ERR_PARSE, "CPU %u of the server is pinned to CPU %lld of the host", cpu,
+                       (long long)host_cpu);
+    }
+    cpuset_add(ret, (unsigned)host_cpu);
+    return NULL;
 }
 
 /* QEMU's own threads: where they are isolated to, or the host's shared CPUs, or where guest CPUs
@@ -375,7 +381,7 @@ static struct err *pin_all(const struct guest_build *b, const struct cpuset *rea
 
         TRY(host_cell_of(b, i, &host));
         for (size_t k = 0; k < cpus.n; k++) {
-            pin_cpu(b, cell_at(b, i), host, cpus.items[k], pin_of(p, cpus.items[k]));
+            TRY(pin_cpu(b, cell_at(b, i), host, cpus.items[k], pin_of(p, cpus.items[k])));
             pin_emulator(b, policy, cell_at(b, i), cpus.items[k], realtime, p);
         }
     }

@@ -435,6 +435,9 @@ static struct err *problems(struct lv_conn *conn, const struct conf *conf, struc
     if (str_eq(images, "lvm") && str_is_empty(conf->libvirt.images_volume_group)) {
         strbuf_add(b, "[libvirt]images_type lvm needs images_volume_group\n");
     }
+    if (str_eq(conf->libvirt.cpu_mode, "custom") != (conf->libvirt.cpu_models.n > 0)) {
+        strbuf_add(b, "[libvirt]cpu_models and cpu_mode custom need each other\n");
+    }
     check_provider_config(conf->compute.provider_config_location, b);
     return NULL;
 }

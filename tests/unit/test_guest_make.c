@@ -539,6 +539,25 @@ static void a_node_that_is_gone_is_an_error(void **state)
     assert_non_null(strstr(err_message(e), "NUMA node 1"));
 }
 
+static void pins_and_addresses_that_make_no_sense_are_errors(void **state)
+{
+    CLEANUP(request_freep) struct request *pinned = request_read("pinned");
+    CLEANUP(request_freep) struct request *passed = request_read("pci-alias");
+    struct instance_numa_cell *cell =
+        instance_numa_topology_cells_at(instance_numa_topology(pinned->inst), 0);
+    CLEANUP(freep) char *xml = NULL;
+
+    (void)state;
+    jv_add_int(instance_numa_cell_cpu_pinning_raw(cell), "1", -1);
+    pci_device_set_address(pci_device_list_at(instance_pci_devices(passed->inst), 0), "06:12");
+    CLEANUP(err_freep) struct err *pin = make(pinned, &xml);
+    CLEANUP(err_freep) struct err *address = make(passed, &xml);
+
+    assert_true(err_is(pin, ERR_PARSE));
+    assert_true(err_is(address, ERR_PARSE));
+    assert_null(xml);
+}
+
 static void as_many_ports_as_consoles_are_needed(void **state)
 {
     CLEANUP(request_freep) struct request *r = request_read("serial-consoles");
@@ -582,6 +601,7 @@ int main(void)
         cmocka_unit_test(an_interface_alone_is_that_of_the_whole),
         cmocka_unit_test(the_cpu_is_told_as_nova_keeps_it),
         cmocka_unit_test(a_node_that_is_gone_is_an_error),
+        cmocka_unit_test(pins_and_addresses_that_make_no_sense_are_errors),
         cmocka_unit_test(as_many_ports_as_consoles_are_needed),
         cmocka_unit_test(ports_that_cannot_be_had_are_named),
     };

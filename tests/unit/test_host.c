@@ -466,6 +466,24 @@ static void the_check_tells_everything_that_is_wrong(void **state)
     assert_non_null(strstr(err_message(e), "force_raw_images"));
 }
 
+static void cpu_models_are_for_custom_cpus(void **state)
+{
+    struct conf conf = conf_of_lab();
+    char *models[] = {"Nehalem", NULL};
+
+    (void)state;
+    conf.libvirt.cpu_mode = "custom";
+    CLEANUP(err_freep) struct err *none = host_check(NULL, &conf);
+
+    assert_non_null(strstr(err_message(none), "cpu_models"));
+    conf.libvirt.cpu_models = (struct strv){.items = models, .n = 1};
+    assert_null(host_check(NULL, &conf));
+    conf.libvirt.cpu_mode = NULL;
+    CLEANUP(err_freep) struct err *useless = host_check(NULL, &conf);
+
+    assert_non_null(strstr(err_message(useless), "cpu_models"));
+}
+
 static void a_site_with_provider_configuration_is_told(void **state)
 {
     struct conf conf = conf_of_lab();
@@ -517,6 +535,7 @@ int main(void)
         T(a_servers_cpu_keeps_its_policies),
         T(cpu_info_that_is_no_json_is_an_error),
         T(the_check_tells_everything_that_is_wrong),
+        T(cpu_models_are_for_custom_cpus),
         T(a_site_with_provider_configuration_is_told),
         T(uptime_reads_like_the_program),
     };

@@ -185,6 +185,33 @@ static void what_is_no_xml_is_an_error(void **state)
     }
 }
 
+static void elements_are_added_with_what_is_in_them(void **state)
+{
+    CLEANUP(xb_freep) struct xb_doc *doc = NULL;
+    CLEANUP(freep) char *text = NULL;
+    struct xb_node *root, *meta;
+
+    (void)state;
+    assert_null(xb_parse("<domain/>", &doc));
+    root = xb_root(doc);
+    assert_false(xb_has_attrs(root));
+    xb_add_with(root, "disk", "type", "file", "device", NULL, "bus", "\"<&", NULL);
+    xb_set_attr_int(xb_add_int(root, "vcpu", -2), "n", INT64_MAX);
+    meta = xb_add_ns(xb_add(root, "metadata"), "instance", "nova", "http://nova");
+    xb_add_text(meta, "name", "a & b");
+    text = xb_text(doc);
+    assert_string_equal(text, "<domain>\n"
+                              "  <disk type=\"file\" bus=\"&quot;&lt;&amp;\"/>\n"
+                              "  <vcpu n=\"9223372036854775807\">-2</vcpu>\n"
+                              "  <metadata>\n"
+                              "    <nova:instance xmlns:nova=\"http://nova\">\n"
+                              "      <nova:name>a &amp; b</nova:name>\n"
+                              "    </nova:instance>\n"
+                              "  </metadata>\n"
+                              "</domain>");
+    assert_true(xb_has_attrs(xb_first(root, "disk")));
+}
+
 static void too_much_is_refused(void **state)
 {
     struct xb_doc *doc = NULL;
@@ -221,6 +248,7 @@ int main(void)
         TEST(elements_are_added_once_by_ensure),
         TEST(elements_are_moved_and_replaced),
         TEST(names_with_a_name_space_stay),
+        TEST(elements_are_added_with_what_is_in_them),
         TEST(what_is_no_xml_is_an_error),
         TEST(too_much_is_refused),
     };
