@@ -672,6 +672,7 @@ static void the_hostname_is_told_to_neutron(void **state)
     neutron_fake.has_dns = true;
     CLEANUP(vif_list_fini) struct vif_list vifs = create_ok(requests(NET_A, (char *)NULL));
 
+    assert_int_equal(vifs.n, 1);
     assert_string_equal(str_of(port("made-1"), "dns_name"), "web-1");
     assert_log("user POST /ports\nPUT /ports/made-1");
 }
@@ -683,6 +684,7 @@ static void a_name_for_a_dns_service_is_set_as_the_user(void **state)
     neutron_fake_set("[]", "[" NETWORK(NET_A, ", \"dns_domain\": \"example.org.\"") "]");
     CLEANUP(vif_list_fini) struct vif_list vifs = create_ok(requests(NET_A, (char *)NULL));
 
+    assert_int_equal(vifs.n, 1);
     assert_string_equal(str_of(port("made-1"), "dns_name"), "web-1");
     assert_log("user POST /ports\nPUT /ports/made-1\nuser PUT /ports/made-1");
 }

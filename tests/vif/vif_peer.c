@@ -21,6 +21,8 @@ struct peer {
     struct loop *loop;
     struct ovsdb *ovsdb;
     struct conf_holder *conf;
+    struct mutex m;
+    char *gone GUARDED_BY(m); /* The interface that was deleted last. */
 };
 
 typedef struct err *(*command_fn)(struct peer *, char **args, struct strbuf *answer);
@@ -180,6 +182,24 @@ static struct err *check(struct peer *p, char **args, UNUSED struct strbuf *answ
     return with_vif(p, args[0], vif_check, "node1");
 }
 
+static void on_gone(const struct ovs_gone *gone, void *arg)
+{
+    struct peer *p = arg;
+
+    mutex_lock(&p->m);
+    free(p->gone);
+    p->gone = str_printf(" %s of port %s and server %s", gone->name, gone->iface_id, gone->vm_uuid);
+    mutex_unlock(&p->m);
+}
+
+static struct err *gone(struct peer *p, UNUSED char **args, struct strbuf *answer)
+{
+    mutex_lock(&p->m);
+    strbuf_add(answer, p->gone ? p->gone : " nothing");
+    mutex_unlock(&p->m);
+    return NULL;
+}
+
 static const struct {
     const char *name;
     command_fn fn;
@@ -196,6 +216,7 @@ static const struct {
     {"plug", plug, 1},
     {"unplug", unplug, 1},
     {"check", check, 1},
+    {"gone", gone, 0},
 };
 
 static struct err *run(struct peer *p, char *line, struct strbuf *answer)
@@ -237,7 +258,9 @@ static struct err *start(struct peer *p, int argc, char **argv)
     TRY(conf_load(argc, argv, &cmdline, &p->conf));
     conf = conf_get(p->conf);
     TRY(loop_new(&p->loop));
-    return ovsdb_new(p->loop, conf->os_vif_ovs.ovsdb_connection, &p->ovsdb);
+    TRY(ovsdb_new(p->loop, conf->os_vif_ovs.ovsdb_connection, &p->ovsdb));
+    ovsdb_watch_gone(p->ovsdb, on_gone, p);
+    return NULL;
 }
 
 int main(int argc, char **argv)
@@ -247,6 +270,7 @@ int main(int argc, char **argv)
     pthread_t thread;
 
     loop_block_signals();
+    mutex_init(&p.m);
     e = start(&p, argc, argv);
     if (!e) {
         pthread_create(&thread, NULL, serve, &p);
@@ -257,6 +281,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", err_message(e));
     }
     ovsdb_free(p.ovsdb);
+    free(p.gone);
     loop_free(p.loop);
     conf_holder_free(p.conf);
     return e ? EXIT_FAILURE : EXIT_SUCCESS;
