@@ -1,6 +1,6 @@
 #pragma once
 
-/* Digests, as hexadecimal text: the door to OpenSSL's libcrypto.
+/* Digests, as hexadecimal text, by OpenSSL's libcrypto.
  *
  * For checksums and names that others compute too; no keys, no secrets.
  *
