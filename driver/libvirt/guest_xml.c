@@ -92,6 +92,26 @@ static void read_interface(struct xb_node *n, struct guest_interface *ret)
     }
 }
 
+static void read_graphics(struct xb_node *n, struct guest_graphics *ret)
+{
+    ret->type = xb_attr(n, "type");
+    ret->port = xb_attr(n, "port");
+    ret->tls_port = xb_attr(n, "tlsPort");
+}
+
+static void read_chardev(struct xb_node *n, struct guest_chardev *ret)
+{
+    ret->type = xb_attr(n, "type");
+    ret->path = xb_attr_at(n, "source", "path");
+    ret->log = xb_attr_at(n, "log", "file");
+    for (struct xb_node *s = xb_first(n, "source"); s; s = xb_next(s, "source")) {
+        if (!ret->service && xb_attr_is(s, "mode", "bind")) {
+            ret->host = xb_attr(s, "host");
+            ret->service = xb_attr(s, "service");
+        }
+    }
+}
+
 /* Every NUMA cell of the guest says memAccess='shared'. */
 static bool cells_are_shared(struct xb_node *root)
 {
@@ -144,6 +164,22 @@ static void read_devices(struct xb_node *devices, struct guest_info *ret)
     }
 }
 
+static void read_consoles(struct xb_node *devices, struct guest_info *ret)
+{
+    ret->graphics = NEW_ARRAY(struct guest_graphics, count(devices, "graphics"));
+    for (struct xb_node *n = xb_first(devices, "graphics"); n; n = xb_next(n, "graphics")) {
+        read_graphics(n, &ret->graphics[ret->n_graphics++]);
+    }
+    ret->serials = NEW_ARRAY(struct guest_chardev, count(devices, "serial"));
+    for (struct xb_node *n = xb_first(devices, "serial"); n; n = xb_next(n, "serial")) {
+        read_chardev(n, &ret->serials[ret->n_serials++]);
+    }
+    ret->consoles = NEW_ARRAY(struct guest_chardev, count(devices, "console"));
+    for (struct xb_node *n = xb_first(devices, "console"); n; n = xb_next(n, "console")) {
+        read_chardev(n, &ret->consoles[ret->n_consoles++]);
+    }
+}
+
 struct err *guest_info_parse(const char *xml, struct guest_info *ret)
 {
     CLEANUP(xb_freep) struct xb_doc *doc = NULL;
@@ -167,7 +203,20 @@ struct err *guest_info_parse(const char *xml, struct guest_info *ret)
     }
     read_memory(root, ret);
     read_devices(xb_first(root, "devices"), ret);
+    read_consoles(xb_first(root, "devices"), ret);
     return NULL;
+}
+
+static void chardevs_fini(struct guest_chardev *devs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(devs[i].type);
+        free(devs[i].path);
+        free(devs[i].host);
+        free(devs[i].service);
+        free(devs[i].log);
+    }
+    free(devs);
 }
 
 void guest_info_fini(struct guest_info *g)
@@ -190,6 +239,14 @@ void guest_info_fini(struct guest_info *g)
             free(strings[k]);
         }
     }
+    for (size_t i = 0; i < g->n_graphics; i++) {
+        free(g->graphics[i].type);
+        free(g->graphics[i].port);
+        free(g->graphics[i].tls_port);
+    }
+    free(g->graphics);
+    chardevs_fini(g->serials, g->n_serials);
+    chardevs_fini(g->consoles, g->n_consoles);
     free(g->disks);
     free(g->interfaces);
     free(g->uuid);

@@ -43,6 +43,20 @@ struct guest_interface {
     char *address; /* On the guest's PCI bus, or NULL. */
 };
 
+struct guest_graphics {
+    char *type;     /* "vnc", "spice", ... */
+    char *port;     /* "5900"; "-1" or NULL while nobody listens. */
+    char *tls_port; /* Or NULL. */
+};
+
+/* <serial> or <console>. */
+struct guest_chardev {
+    char *type;           /* "tcp", "pty", "file", ... */
+    char *path;           /* The source's, or NULL. */
+    char *host, *service; /* Address and port at which it listens, or NULL. */
+    char *log;            /* File that libvirt writes beside it, or NULL. */
+};
+
 struct guest_info {
     char *uuid, *name;
     char *emulator, *arch, *machine;
@@ -56,6 +70,10 @@ struct guest_info {
     size_t n_disks;
     struct guest_interface *interfaces;
     size_t n_interfaces;
+    struct guest_graphics *graphics;
+    size_t n_graphics;
+    struct guest_chardev *serials, *consoles;
+    size_t n_serials, n_consoles;
 };
 
 /* ERR_PARSE for what is no domain XML. */

@@ -158,6 +158,14 @@ struct err *lv_vcpu_times(struct lv_domain *, uint64_t **ret, size_t *ret_n) MUS
 /* KiB: what the guest may have, what it has. */
 struct err *lv_memory_stats(struct lv_domain *, uint64_t *ret_max_kib, uint64_t *ret_used_kib)
     MUST_CHECK;
+/* What the host and the guest's balloon say of its memory: KiB, but for counters. */
+struct lv_memory_detail {
+    const char *name; /* "actual", "rss", "major_fault", ...: as libvirt's Python binding says. */
+    uint64_t value;
+};
+/* An array of the caller's. */
+struct err *lv_memory_details(struct lv_domain *, struct lv_memory_detail **ret, size_t *ret_n)
+    MUST_CHECK;
 
 /* ---- Migration ---- */
 enum lv_migrate_flag {

@@ -150,3 +150,45 @@ struct err *lv_memory_stats(struct lv_domain *d, uint64_t *ret_max_kib, uint64_t
     *ret_used_kib = info.memory;
     return NULL;
 }
+
+static const char *memory_detail_name(int tag)
+{
+    static const char *const names[] = {
+        [VIR_DOMAIN_MEMORY_STAT_SWAP_IN] = "swap_in",
+        [VIR_DOMAIN_MEMORY_STAT_SWAP_OUT] = "swap_out",
+        [VIR_DOMAIN_MEMORY_STAT_MAJOR_FAULT] = "major_fault",
+        [VIR_DOMAIN_MEMORY_STAT_MINOR_FAULT] = "minor_fault",
+        [VIR_DOMAIN_MEMORY_STAT_UNUSED] = "unused",
+        [VIR_DOMAIN_MEMORY_STAT_AVAILABLE] = "available",
+        [VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON] = "actual",
+        [VIR_DOMAIN_MEMORY_STAT_RSS] = "rss",
+        [VIR_DOMAIN_MEMORY_STAT_USABLE] = "usable",
+        [VIR_DOMAIN_MEMORY_STAT_LAST_UPDATE] = "last_update",
+        [VIR_DOMAIN_MEMORY_STAT_DISK_CACHES] = "disk_caches",
+        [VIR_DOMAIN_MEMORY_STAT_HUGETLB_PGALLOC] = "hugetlb_pgalloc",
+        [VIR_DOMAIN_MEMORY_STAT_HUGETLB_PGFAIL] = "hugetlb_pgfail",
+    };
+
+    return tag >= 0 && tag < (int)ARRAY_SIZE(names) ? names[tag] : NULL;
+}
+
+struct err *lv_memory_details(struct lv_domain *d, struct lv_memory_detail **ret, size_t *ret_n)
+{
+    WITH_DOMAIN(d);
+    virDomainMemoryStatStruct stats[VIR_DOMAIN_MEMORY_STAT_NR];
+    int n = virDomainMemoryStats(dom, stats, ARRAY_SIZE(stats), 0);
+
+    if (n < 0) {
+        return lvi_domain_error(d, dom, "memory statistics");
+    }
+    *ret = NEW_ARRAY(struct lv_memory_detail, (size_t)n);
+    *ret_n = 0;
+    for (int i = 0; i < n; i++) {
+        const char *name = memory_detail_name(stats[i].tag);
+
+        if (name) {
+            (*ret)[(*ret_n)++] = (struct lv_memory_detail){name, stats[i].val};
+        }
+    }
+    return NULL;
+}

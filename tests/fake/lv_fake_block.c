@@ -151,3 +151,15 @@ struct err *lv_memory_stats(struct lv_domain *d, uint64_t *ret_max_kib, uint64_t
     *ret_used_kib = *ret_max_kib;
     return NULL;
 }
+
+struct err *lv_memory_details(struct lv_domain *d, struct lv_memory_detail **ret, size_t *ret_n)
+{
+    uint64_t max_kib, used_kib;
+
+    TRY(lv_memory_stats(d, &max_kib, &used_kib));
+    *ret = NEW_ARRAY(struct lv_memory_detail, 2);
+    *ret_n = 2;
+    (*ret)[0] = (struct lv_memory_detail){"actual", used_kib};
+    (*ret)[1] = (struct lv_memory_detail){"rss", used_kib / 2};
+    return NULL;
+}
