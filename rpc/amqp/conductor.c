@@ -645,6 +645,22 @@ struct err *vcpu_model_by_instance(struct conductor *conductor, const struct rct
     RETURN_GET_NULLABLE(virt_cpu_model, "get_by_instance_uuid", one_str(instance_uuid), ret);
 }
 
+struct err *console_auth_authorize(struct conductor *conductor, const struct rctx *ctx,
+                                   struct console_auth_token *token, int64_t ttl_s)
+{
+    CLEANUP(jv_putp) struct json_object *answer = NULL; /* The token again. */
+    struct json_object *args = json_object_new_array();
+
+    json_object_array_add(args, json_object_new_int64(ttl_s));
+    TRY(conductor_object_action(conductor, ctx, console_auth_token_ovo(token), "authorize", args,
+                                /* kwargs= */ NULL, &answer));
+    if (!console_auth_token_has_id(token) || !console_auth_token_has_token(token)) {
+        return err_new(ERR_OBJECT_ACTION, "action", "authorize", "reason",
+                       "conductor did not send the token", NULL);
+    }
+    return NULL;
+}
+
 struct err *console_auths_clean(struct conductor *conductor, const struct rctx *ctx,
                                 const char *instance_uuid)
 {

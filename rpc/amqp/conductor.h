@@ -199,6 +199,9 @@ struct err *action_event_finish(struct conductor *, const struct rctx *, const c
 struct err *instance_fault_create(struct conductor *, const struct rctx *,
                                   const char *instance_uuid, const char *host, const struct err *)
     MUST_CHECK;
+/* Stores a new token, good for ttl_s, and sets its 'id' and 'token'. */
+struct err *console_auth_authorize(struct conductor *, const struct rctx *,
+                                   struct console_auth_token *, int64_t ttl_s) MUST_CHECK;
 struct err *console_auths_clean(struct conductor *, const struct rctx *, const char *instance_uuid)
     MUST_CHECK;
 /* Of every server of the cell. */

@@ -531,6 +531,39 @@ static void the_ports_of_a_server_are_listed(void **state)
     assert_int_equal(virtual_interface_list_n(list), 0);
 }
 
+static struct console_auth_token *new_token(void)
+{
+    struct console_auth_token *t = console_auth_token_new();
+
+    console_auth_token_set_console_type(t, "novnc");
+    console_auth_token_set_host(t, "10.0.0.7");
+    console_auth_token_set_port(t, 5901);
+    return t;
+}
+
+static void a_console_is_authorized_for_a_time(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(console_auth_token_freep) struct console_auth_token *t = new_token();
+
+    answers("[{\"id\": 3, \"token\": \"secret\", \"created_at\": \"2026-01-01T00:00:00Z\","
+            " \"obj_what_changed\": []}, \"secret\"]");
+    ok(console_auth_authorize(f->conductor, f->ctx, t, 600));
+    assert_arg("objmethod", "\"authorize\"");
+    assert_arg("args", "[600]");
+    assert_int_equal(console_auth_token_id(t), 3);
+    assert_string_equal(console_auth_token_token(t), "secret");
+}
+
+static void a_console_without_a_token_is_not_authorized(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(console_auth_token_freep) struct console_auth_token *t = new_token();
+
+    answers("[{\"id\": 3, \"obj_what_changed\": []}, null]");
+    fails(console_auth_authorize(f->conductor, f->ctx, t, 600), ERR_OBJECT_ACTION);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -553,6 +586,8 @@ int main(void)
         TEST(an_action_that_may_have_begun_is_not_begun_again),
         TEST(ports_of_a_server_are_recorded),
         TEST(the_ports_of_a_server_are_listed),
+        TEST(a_console_is_authorized_for_a_time),
+        TEST(a_console_without_a_token_is_not_authorized),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
