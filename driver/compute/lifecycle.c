@@ -25,6 +25,23 @@ int64_t lifecycle_power_state_of(enum lv_state state)
     return states[state];
 }
 
+const char *lifecycle_power_name(int64_t power)
+{
+    static const struct {
+        int64_t power;
+        const char *name;
+    } names[] = {{POWER_NOSTATE, "pending"}, {POWER_RUNNING, "running"},
+                 {POWER_PAUSED, "paused"},   {POWER_SHUTDOWN, "shutdown"},
+                 {POWER_CRASHED, "crashed"}, {POWER_SUSPENDED, "suspended"}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (names[i].power == power) {
+            return names[i].name;
+        }
+    }
+    return NULL;
+}
+
 struct err *lifecycle_power_state(struct node *node, const char *instance_uuid, int64_t *ret)
 {
     CLEANUP(lv_domain_freep) struct lv_domain *domain = NULL;

@@ -19,6 +19,8 @@
 #define POWER_SUSPENDED 7
 
 int64_t lifecycle_power_state_of(enum lv_state);
+/* "running"; NULL for what is none. */
+const char *lifecycle_power_name(int64_t power_state);
 /* The power state of a server's domain; ERR_INSTANCE_NOT_FOUND. */
 struct err *lifecycle_power_state(struct node *, const char *instance_uuid, int64_t *ret)
     MUST_CHECK;

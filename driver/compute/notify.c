@@ -117,23 +117,6 @@ static struct json_object *legacy_payload(struct json_object *inst, struct json_
     return o;
 }
 
-static const char *power_name(int64_t power)
-{
-    static const struct {
-        int64_t power;
-        const char *name;
-    } names[] = {{POWER_NOSTATE, "pending"}, {POWER_RUNNING, "running"},
-                 {POWER_PAUSED, "paused"},   {POWER_SHUTDOWN, "shutdown"},
-                 {POWER_CRASHED, "crashed"}, {POWER_SUSPENDED, "suspended"}};
-
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        if (names[i].power == power) {
-            return names[i].name;
-        }
-    }
-    return NULL;
-}
-
 static struct json_object *ip_payload(struct json_object *vif, struct json_object *ip)
 {
     struct json_object *d = json_object_new_object();
@@ -300,7 +283,8 @@ static struct json_object *instance_data(const struct rctx *ctx, struct json_obj
     jv_add(d, "flavor", flavor_payload(flavor));
     jv_add(d, "ip_addresses", ip_payloads(inst));
     jv_add(d, "block_devices", NULL);
-    jv_add_str(d, "power_state", power_name(json_object_get_int64(jv_get(inst, "power_state"))));
+    jv_add_str(d, "power_state",
+               lifecycle_power_name(json_object_get_int64(jv_get(inst, "power_state"))));
     jv_add_str(d, "auto_disk_config",
                json_object_get_boolean(jv_get(inst, "auto_disk_config")) ? "AUTO" : "MANUAL");
     jv_add_str(d, "request_id",
