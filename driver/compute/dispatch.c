@@ -49,75 +49,78 @@ static char *event_name(const struct compute_verb *verb)
     return str_printf("compute_%s", verb->name);
 }
 
-static void event_start(struct job *job, const struct compute_verb *verb, const char *uuid)
+static void event_start(struct node *node, const struct rctx *ctx, const struct compute_verb *verb,
+                        const char *uuid)
 {
     CLEANUP(freep) char *name = event_name(verb);
 
     if (verb->wrappers & COMPUTE_EVENT) {
-        err_ignore(
-            action_event_start(job->node->conductor, job->req->ctx, uuid, name, job->node->host),
-            "starting the action's event");
+        err_ignore(action_event_start(node->conductor, ctx, uuid, name, node->host),
+                   "starting the action's event");
     }
 }
 
-static void event_finish(struct job *job, const struct compute_verb *verb, const char *uuid,
-                         const struct err *e)
+static void event_finish(struct node *node, const struct rctx *ctx, const struct compute_verb *verb,
+                         const char *uuid, const struct err *e)
 {
     CLEANUP(freep) char *name = event_name(verb);
 
     if (verb->wrappers & COMPUTE_EVENT) {
-        err_ignore(action_event_finish(job->node->conductor, job->req->ctx, uuid, name, e),
+        err_ignore(action_event_finish(node->conductor, ctx, uuid, name, e),
                    "finishing the action's event");
     }
 }
 
 /* A small object with nothing but what is written: the handler may have taken the instance. */
-static void revert_task_state(struct job *job, const char *uuid)
+static void revert_task_state(struct node *node, const struct rctx *ctx, const char *uuid)
 {
     CLEANUP(instance_freep) struct instance *inst = NULL;
     static const char *const no_attrs[] = {NULL};
-    struct err *e = instance_get(job->node->conductor, job->req->ctx, uuid, no_attrs, &inst);
+    struct err *e = instance_get(node->conductor, ctx, uuid, no_attrs, &inst);
 
     if (!e && instance_task_state(inst)) {
         instance_set_task_state(inst, NULL);
-        e = instance_save(job->node->conductor, job->req->ctx, inst, NULL);
+        e = instance_save(node->conductor, ctx, inst, NULL);
     }
     err_ignore(e, "ending the server's task");
 }
 
-static void migration_in_error(struct job *job)
+static void migration_in_error(struct node *node, const struct rctx *ctx, struct compute_call *call)
 {
-    struct migration *m = compute_call_migration(&job->call);
+    struct migration *m = compute_call_migration(call);
 
     if (m) {
         migration_set_status(m, "error");
-        err_ignore(migration_save(job->node->conductor, job->req->ctx, m),
-                   "putting the migration in error");
+        err_ignore(migration_save(node->conductor, ctx, m), "putting the migration in error");
     }
 }
 
-static void after_error(struct job *job, const struct compute_verb *verb, const char *uuid,
-                        const struct err *e)
+static void after_error(struct node *node, const struct rctx *ctx, struct compute_call *call,
+                        const char *uuid, const struct err *e)
 {
+    const struct compute_verb *verb = compute_verb(call->method);
     CLEANUP(freep) char *text = err_text(e);
 
+    if (err_is(e, ERR_CANCELLED) && cancel_is_set(node->stopping)) {
+        log_info(LOG_COMPUTE, "%s: %s; the next start goes on", verb->name, text);
+        return; /* Recovery finds the task state as it is. */
+    }
     if (is_quiet(e)) {
         log_info(LOG_COMPUTE, "%s: %s", verb->name, text);
     } else {
         log_error(LOG_COMPUTE, "%s: %s", verb->name, text);
     }
-    notify_exception(job->node, job->req->ctx, verb->name, e);
+    notify_exception(node, ctx, verb->name, e);
     if ((verb->wrappers & COMPUTE_MIG_ERR) && !is_quiet(e)) {
-        migration_in_error(job);
+        migration_in_error(node, ctx, call);
     }
     if (uuid && (verb->wrappers & COMPUTE_FAULT) && !err_is(e, ERR_INSTANCE_NOT_FOUND)) {
-        err_ignore(
-            instance_fault_create(job->node->conductor, job->req->ctx, uuid, job->node->host, e),
-            "recording the fault");
+        err_ignore(instance_fault_create(node->conductor, ctx, uuid, node->host, e),
+                   "recording the fault");
     }
     if (uuid && (verb->wrappers & COMPUTE_REVERT) && !err_is(e, ERR_UNEXPECTED_TASK_STATE) &&
         !is_quiet(e)) {
-        revert_task_state(job, uuid);
+        revert_task_state(node, ctx, uuid);
     }
 }
 
@@ -130,7 +133,8 @@ static struct err *refuse(const struct compute_verb *verb)
 
 /* What handlers read of a server without asking whether it is there; a peer may leave anything out.
  */
-static struct err *complete_instance(struct job *job, struct instance *inst)
+static struct err *complete_instance(struct node *node, const struct rctx *ctx, const char *method,
+                                     struct instance *inst)
 {
     static const char *const attrs[] = {
         "id",         "host",   "node",          "vm_state",   "task_state",   "power_state",
@@ -138,24 +142,50 @@ static struct err *complete_instance(struct job *job, struct instance *inst)
         NULL};
 
     if (!instance_has_uuid(inst)) {
-        return err_msg(ERR_TYPE, "%s: the instance has no uuid", job->req->method);
+        return err_msg(ERR_TYPE, "%s: the instance has no uuid", method);
     }
-    return instance_load(job->node->conductor, job->req->ctx, inst, attrs);
+    return instance_load(node->conductor, ctx, inst, attrs);
 }
 
-static struct err *handle(struct job *job, const struct compute_verb *verb,
+static struct err *handle(struct node *node, const struct rctx *ctx, struct compute_call *call,
                           struct json_object **ret)
 {
-    struct instance *inst = compute_call_instance(&job->call);
-    handler_fn handler = handlers[job->call.method];
+    const struct compute_verb *verb = compute_verb(call->method);
+    struct instance *inst = compute_call_instance(call);
+    handler_fn handler = handlers[call->method];
 
     if (!handler) {
         return refuse(verb);
     }
     if (inst) {
-        TRY(complete_instance(job, inst));
+        TRY(complete_instance(node, ctx, verb->name, inst));
     }
-    return handler(job->node, job->req->ctx, &job->call, ret);
+    return handler(node, ctx, call, ret);
+}
+
+struct err *dispatch_call(struct node *node, const struct rctx *ctx, struct compute_call *call,
+                          struct json_object **ret)
+{
+    const struct compute_verb *verb = compute_verb(call->method);
+    struct instance *inst = compute_call_instance(call);
+    CLEANUP(freep)
+    char *uuid = inst && instance_has_uuid(inst) ? str_dup(instance_uuid(inst)) : NULL;
+    int64_t start_ms = clock_ms();
+    struct err *e;
+
+    if (uuid) {
+        event_start(node, ctx, verb, uuid);
+    }
+    e = handle(node, ctx, call, ret);
+    if (e) {
+        jv_putp(ret);
+        after_error(node, ctx, call, uuid, e);
+    }
+    if (uuid) {
+        event_finish(node, ctx, verb, uuid, e);
+    }
+    log_debug(LOG_COMPUTE, "%s took %lld ms", verb->name, (long long)(clock_ms() - start_ms));
+    return e;
 }
 
 static void job_free(struct job *job)
@@ -175,28 +205,14 @@ static void job_drop(void *arg)
 static void job_run(void *arg)
 {
     struct job *job = arg;
-    const struct compute_verb *verb = compute_verb(job->call.method);
     struct instance *inst = compute_call_instance(&job->call);
-    CLEANUP(freep)
-    char *uuid = inst && instance_has_uuid(inst) ? str_dup(instance_uuid(inst)) : NULL;
     struct json_object *result = NULL;
-    int64_t start_ms = clock_ms();
     struct err *e;
 
-    log_context_set(rctx_log_text(job->req->ctx), uuid);
-    if (uuid) {
-        event_start(job, verb, uuid);
-    }
-    e = handle(job, verb, &result);
+    log_context_set(rctx_log_text(job->req->ctx),
+                    inst && instance_has_uuid(inst) ? instance_uuid(inst) : NULL);
+    e = dispatch_call(job->node, job->req->ctx, &job->call, &result);
     if (e) {
-        after_error(job, verb, uuid, e);
-    }
-    if (uuid) {
-        event_finish(job, verb, uuid, e);
-    }
-    log_debug(LOG_COMPUTE, "%s took %lld ms", verb->name, (long long)(clock_ms() - start_ms));
-    if (e) {
-        jv_putp(&result);
         rpc_reply_err(job->req, e);
     } else {
         rpc_reply(job->req, result);
@@ -232,6 +248,35 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
         free(d);
     }
     return NULL;
+}
+
+/* Whether the method is one that ends the task state that the API has set for it. */
+static bool owns_task_state(const char *method)
+{
+    for (size_t i = 0; i < N_COMPUTE_METHODS; i++) {
+        const struct compute_verb *verb = compute_verb((enum compute_method)i);
+
+        if (str_eq(verb->name, method)) {
+            return verb->wrappers & COMPUTE_REVERT;
+        }
+    }
+    return false;
+}
+
+bool dispatch_has_kept(struct node *node, const char *instance_uuid)
+{
+    struct dispatcher *d = node->dispatcher;
+    bool has = false;
+
+    mutex_lock(&d->m);
+    for (size_t i = 0; i < d->n_kept && !has; i++) {
+        struct json_object *data = jv_get(jv_get(d->kept[i]->args, "instance"), "nova_object.data");
+
+        has = str_eq(json_object_get_string(jv_get(data, "uuid")), instance_uuid) &&
+              owns_task_state(d->kept[i]->method);
+    }
+    mutex_unlock(&d->m);
+    return has;
 }
 
 /* baseapi 1.1 (nova/baserpc.py): answered on the reading thread, at once. */

@@ -13,6 +13,7 @@
  * Thread-safety: dispatch_request is called on mq-in. */
 
 #include "driver/compute/node.h"
+#include "rpc/amqp/compute_api.h"
 
 struct dispatcher *dispatcher_new(void) MUST_CHECK;
 struct dispatcher *dispatcher_free(struct dispatcher *);
@@ -21,3 +22,11 @@ struct dispatcher *dispatcher_free(struct dispatcher *);
  * records are made, so that the start is quick), pings excepted. */
 void dispatch_request(struct rpc_request *, void *node);
 void dispatch_open(struct node *);
+/* Whether a request is kept that will go on with the task that a server is in. */
+bool dispatch_has_kept(struct node *, const char *instance_uuid);
+
+/* Handles a call here and now, with everything that is done around it: for what the service starts
+ * itself, which never sends RPC to itself (P14).  The call stays the caller's, its instance's uuid
+ * the log's.  *ret is NULL or the answer. */
+struct err *dispatch_call(struct node *, const struct rctx *, struct compute_call *,
+                          struct json_object **ret) MUST_CHECK;
