@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "driver/compute/dispatch.h"
 #include "driver/compute/live.h"
 #include "driver/compute/moves.h"
 #include "driver/libvirt/lvwatch.h"
@@ -55,75 +56,165 @@ struct err *lifecycle_power_state(struct node *node, const char *instance_uuid, 
 
 /* ---- One server's record follows its guest ---- */
 
+#define BIT(power) (1u << POWER_##power)
+static const struct {
+    const char *vm_state;
+    unsigned powers;
+    enum power_fix fix;
+    const char *why;
+} fixes[] = {
+    {"active", BIT(SHUTDOWN), POWER_FIX_STOP, "the guest has shut down by itself"},
+    {"active", BIT(CRASHED), POWER_FIX_STOP, "the guest has crashed"},
+    {"active", BIT(SUSPENDED), POWER_FIX_STOP, "the guest has suspended itself"},
+    {"active", BIT(PAUSED), POWER_FIX_TELL, "the guest is paused, leaving it"},
+    {"active", BIT(NOSTATE), POWER_FIX_TELL, "libvirt has no guest of the server, leaving it"},
+    {"stopped", BIT(RUNNING) | BIT(PAUSED) | BIT(SUSPENDED), POWER_FIX_STOP,
+     "the server is stopped, but its guest runs"},
+    {"paused", BIT(SHUTDOWN) | BIT(CRASHED), POWER_FIX_STOP, "the paused guest has ended"},
+    {"soft-delete", BIT(RUNNING) | BIT(PAUSED) | BIT(CRASHED) | BIT(SUSPENDED), POWER_FIX_TELL,
+     "the server is deleted, but its guest is there"},
+    {"deleted", BIT(RUNNING) | BIT(PAUSED) | BIT(CRASHED) | BIT(SUSPENDED), POWER_FIX_TELL,
+     "the server is deleted, but its guest is there"},
+};
+
+enum power_fix lifecycle_fix(const char *vm_state, int64_t power, const char **ret_why)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(fixes); i++) {
+        if (str_eq(fixes[i].vm_state, vm_state) && fixes[i].powers & 1u << power) {
+            *ret_why = fixes[i].why;
+            return fixes[i].fix;
+        }
+    }
+    return POWER_FIX_NONE;
+}
+
 static bool is_ours_and_idle(struct node *node, struct instance *inst)
 {
     return str_eq(instance_host(inst), node->host) && !instance_task_state(inst);
 }
 
-/* A guest that has ended, for whatever reason, is a stopped server: Nova stops it through its API,
- * which leaves vm_state "stopped". */
-static void follow_vm_state(struct instance *inst, int64_t power)
+/* No guest counts as no state. */
+static struct err *power_of(struct node *node, const char *uuid, int64_t *ret)
 {
-    const char *vm_state = instance_vm_state(inst);
-    bool has_ended = power == POWER_SHUTDOWN || power == POWER_CRASHED;
+    CLEANUP(err_freep) struct err *e = NULL;
 
-    if (str_eq(vm_state, "active") && has_ended) {
-        log_warning(LOG_COMPUTE, "the guest has %s by itself: the server is stopped now",
-                    power == POWER_CRASHED ? "crashed" : "shut down");
-        instance_set_vm_state(inst, "stopped");
-    } else if (str_eq(vm_state, "stopped") && power == POWER_RUNNING) {
-        log_warning(LOG_COMPUTE,
-                    "the server is stopped by its record, but its guest runs; leaving it to "
-                    "the operator");
-    }
+    *ret = POWER_NOSTATE;
+    e = lifecycle_power_state(node, uuid, ret);
+    return err_is(e, ERR_INSTANCE_NOT_FOUND) ? NULL : TAKE(e);
 }
 
-static struct err *sync_power(struct node *node, const struct rctx *ctx, struct instance *inst)
+/* Somebody works on it, or has deleted it: that one writes the state. */
+static bool came_late(const struct err *e)
+{
+    return err_is(e, ERR_UNEXPECTED_TASK_STATE) || err_is(e, ERR_UNEXPECTED_DELETING_TASK_STATE) ||
+           err_is(e, ERR_INSTANCE_NOT_FOUND);
+}
+
+/* What the API does before it calls us (compute/api.py force_stop, _delete): takes the server's
+ * task and records the action.  False if somebody else has the task. */
+static bool begin(struct node *node, const struct rctx *ctx, struct instance *inst,
+                  const char *task_state, const char *action, struct err **ret_err)
 {
     static const char *const idle[] = {"", NULL};
-    int64_t power = POWER_NOSTATE;
-    CLEANUP(err_freep) struct err *e = lifecycle_power_state(node, instance_uuid(inst), &power);
 
-    if (e && !err_is(e, ERR_INSTANCE_NOT_FOUND)) {
-        return TAKE(e);
+    instance_set_task_state(inst, task_state);
+    instance_set_progress(inst, 0);
+    *ret_err = instance_save(node->conductor, ctx, inst, idle);
+    if (came_late(*ret_err)) {
+        *ret_err = err_free(*ret_err);
+        return false;
     }
+    if (*ret_err) {
+        return false;
+    }
+    err_ignore(instance_action_start(node->conductor, ctx, instance_uuid(inst), action),
+               "recording the action");
+    return true;
+}
+
+/* Nova sends itself the call; here it is only made as if (P14).  What fails is recorded there. */
+static struct err *stop(struct node *node, const struct rctx *ctx, struct instance *inst)
+{
+    /* instance_initiated_shutdown_behavior. */
+    bool is_delete = instance_has_shutdown_terminate(inst) && instance_shutdown_terminate(inst) &&
+                     str_eq(instance_vm_state(inst), "active") &&
+                     instance_power_state(inst) != POWER_SUSPENDED;
+    struct compute_call call = {.method = COMPUTE_stop_instance};
+    struct json_object *answer = NULL;
+    struct err *e;
+
+    if (is_delete) {
+        call = (struct compute_call){.method = COMPUTE_terminate_instance,
+                                     .args.terminate_instance = {.instance = inst}};
+    } else {
+        call.args.stop_instance = (struct args_stop_instance){
+            .instance = inst, .has_clean_shutdown = true, .clean_shutdown = true};
+    }
+    if (!begin(node, ctx, inst, is_delete ? "deleting" : "powering-off",
+               is_delete ? "delete" : "stop", &e)) {
+        return e;
+    }
+    err_free(dispatch_call(node, ctx, &call, &answer)); /* Logged and recorded. */
+    jv_putp(&answer);
+    return NULL;
+}
+
+static struct err *save_power(struct node *node, const struct rctx *ctx, struct instance *inst,
+                              int64_t power)
+{
+    static const char *const idle[] = {"", NULL};
+
+    if (!instance_isnull_power_state(inst) && instance_power_state(inst) == power) {
+        return NULL;
+    }
+    log_info(LOG_COMPUTE, "power state is %lld", (long long)power);
+    instance_set_power_state(inst, power);
+    return instance_save(node->conductor, ctx, inst, idle);
+}
+
+/* 'inst' was read after 'power' was seen.  The other way round, what a verb has done in between (a
+ * suspend, a stop) would look like a guest that ended by itself. */
+static struct err *sync_power(struct node *node, const struct rctx *ctx, struct instance *inst,
+                              int64_t power)
+{
+    const char *why = NULL;
+    enum power_fix fix;
+    struct err *e;
+
     if (!is_ours_and_idle(node, inst)) {
         return NULL;
     }
-    bool differs = instance_isnull_power_state(inst) || instance_power_state(inst) != power;
-
-    if (differs) {
-        log_info(LOG_COMPUTE, "power state is %lld", (long long)power);
-        instance_set_power_state(inst, power);
+    e = save_power(node, ctx, inst, power);
+    if (came_late(e)) {
+        return err_free(e);
     }
-    follow_vm_state(inst, power);
-    if (!ovo_has_changes(instance_ovo(inst))) {
+    TRY(e);
+    fix = lifecycle_fix(instance_vm_state(inst), power, &why);
+    if (fix == POWER_FIX_NONE) {
         return NULL;
     }
-    struct err *saved = instance_save(node->conductor, ctx, inst, idle);
-
-    if (err_is(saved, ERR_UNEXPECTED_TASK_STATE)) {
-        return err_free(saved); /* Somebody works on it: that one writes the state. */
-    }
-    return saved;
+    log_warning(LOG_COMPUTE, "%s%s", why, fix == POWER_FIX_STOP ? ": stopping the server" : "");
+    return fix == POWER_FIX_STOP ? stop(node, ctx, inst) : NULL;
 }
 
 static struct err *sync_by_uuid(struct node *node, const struct rctx *ctx, const char *uuid)
 {
     CLEANUP(instance_freep) struct instance *inst = NULL;
-    static const char *const no_attrs[] = {NULL};
+    static const char *const attrs[] = {"system_metadata", "info_cache", "flavor", NULL};
     CLEANUP(move_freep) struct move *mv = moves_find(node->moves, uuid);
+    int64_t power;
 
     if (mv) {
         return NULL; /* It moves: the move writes its state (P5). */
     }
-    struct err *e = instance_get(node->conductor, ctx, uuid, no_attrs, &inst);
+    TRY(power_of(node, uuid, &power));
+    struct err *e = instance_get(node->conductor, ctx, uuid, attrs, &inst);
 
     if (err_is(e, ERR_INSTANCE_NOT_FOUND)) {
         return err_free(e); /* No server of Nova's. */
     }
     TRY(e);
-    return sync_power(node, ctx, inst);
+    return sync_power(node, ctx, inst, power);
 }
 
 /* ---- Events ---- */

@@ -25,6 +25,14 @@ const char *lifecycle_power_name(int64_t power_state);
 struct err *lifecycle_power_state(struct node *, const char *instance_uuid, int64_t *ret)
     MUST_CHECK;
 
+/* What is done about a server whose vm_state and power state do not fit.  Pure. */
+enum power_fix {
+    POWER_FIX_NONE,
+    POWER_FIX_STOP, /* The server is stopped, as its API would. */
+    POWER_FIX_TELL, /* Not ours to judge: it is logged. */
+};
+enum power_fix lifecycle_fix(const char *vm_state, int64_t power, const char **ret_why);
+
 /* An event of any domain (lv_event_fn; arg is the node). */
 void lifecycle_event(const struct lv_event *, void *node);
 /* sync_power_states: every server of this host. */
