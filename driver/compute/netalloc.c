@@ -930,13 +930,32 @@ static struct err *remove_record(struct node *node, const struct rctx *ctx, stru
     return virtual_interface_destroy(node->conductor, ctx, row);
 }
 
+/* What placement has given for a port; read before the port is gone, as an administrator. */
+static struct err *read_held(struct node *node, const char *port_id, struct json_object **ret)
+{
+    CLEANUP(jv_putp) struct json_object *port = NULL;
+    CLEANUP(err_freep) struct err *e = neutron_port_get(node->neutron, port_id, &port);
+    bool is_grouped;
+
+    if (err_is(e, ERR_NOT_FOUND)) {
+        *ret = json_object_new_object();
+        return NULL;
+    }
+    TRY_CTX(TAKE(e), "reading port %s", port_id);
+    TRY(neutron_has_extension(node->neutron, "port-resource-request-groups", &is_grouped));
+    *ret = netport_held(port, is_grouped);
+    return NULL;
+}
+
 struct err *netalloc_remove_port(struct node *node, const struct rctx *ctx, struct instance *inst,
                                  const char *port_id)
 {
     CLEANUP(strv_fini) struct strv users = {0}, removed = {0};
+    CLEANUP(jv_putp) struct json_object *held = NULL;
 
     TRY(refresh_cache(node, ctx, inst));
     preserved(inst, &users);
+    TRY(read_held(node, port_id, &held));
     if (strv_has(&users, port_id)) {
         err_ignore(unbind_port(node, ctx, inst, port_id), "giving a user's port back");
     } else {
@@ -944,7 +963,11 @@ struct err *netalloc_remove_port(struct node *node, const struct rctx *ctx, stru
     }
     TRY(remove_record(node, ctx, inst, port_id));
     strv_add(&removed, port_id);
-    return network_forget(node, ctx, inst, &removed);
+    TRY(network_forget(node, ctx, inst, &removed));
+    if (json_object_object_length(held) > 0) {
+        TRY(placement_drop_resources(node->placement, instance_uuid(inst), held));
+    }
+    return NULL;
 }
 
 /* ---- Addresses ---- */

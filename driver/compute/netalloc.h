@@ -63,6 +63,6 @@ struct err *netalloc_add_address(struct node *, const struct rctx *, struct inst
 struct err *netalloc_remove_address(struct node *, const struct rctx *, struct instance *,
                                     const char *address) MUST_CHECK;
 
-/* One port less, and what device_metadata says of it. */
+/* One port less, with what device_metadata says of it and what placement has given for it. */
 struct err *netalloc_remove_port(struct node *, const struct rctx *, struct instance *,
                                  const char *port_id) MUST_CHECK;

@@ -127,6 +127,32 @@ struct err *netport_allocation(struct json_object *port, bool is_grouped,
     return NULL;
 }
 
+static void add_held(struct json_object *held, const char *provider, struct json_object *resources)
+{
+    if (provider && json_object_is_type(resources, json_type_object)) {
+        jv_add(held, provider, jv_dup(resources));
+    }
+}
+
+struct json_object *netport_held(struct json_object *port, bool is_grouped)
+{
+    struct json_object *held = json_object_new_object(), *groups = groups_of(port);
+    struct json_object *allocation = jv_get(jv_get(port, "binding:profile"), "allocation");
+
+    if (!is_grouped) {
+        add_held(held, json_object_get_string(allocation),
+                 jv_get(jv_get(port, "resource_request"), "resources"));
+        return held;
+    }
+    for (size_t i = 0; i < len_of(groups); i++) {
+        struct json_object *group = json_object_array_get_idx(groups, i);
+        const char *id = netport_str(group, "id");
+
+        add_held(held, id ? netport_str(allocation, id) : NULL, jv_get(group, "resources"));
+    }
+    return held;
+}
+
 /* ---- Security groups ---- */
 
 /* The id of the group with this name, or else with this id; NULL if there is none. */

@@ -35,6 +35,10 @@ struct err *netport_allocation(struct json_object *port, bool is_grouped,
                                const struct request_spec *spec, struct json_object **ret)
     MUST_CHECK;
 
+/* What the server holds in placement for a port: {provider: {resource class: amount}}, maybe none.
+ */
+struct json_object *netport_held(struct json_object *port, bool is_grouped) MUST_CHECK;
+
 /* Ids of the groups with these names or ids; a name counts before an id.
  * ERR_SECURITY_GROUP_NOT_FOUND, ERR_NO_UNIQUE_MATCH. */
 struct err *netport_group_ids(struct json_object *wanted, struct json_object *groups,

@@ -16,8 +16,6 @@
 
 #include <inttypes.h>
 
-struct err *power_off_guest(struct node *n, struct instance *i, bool c);
-struct err *power_stop(struct node *n, const struct rctx *x, struct instance *i, bool c);
 static const char *const expect_rebuilding[] = {"rebuilding", NULL};
 static const char *const expect_mapping[] = {"rebuild_block_device_mapping", NULL};
 static const char *const expect_spawning[] = {"rebuild_spawning", NULL};

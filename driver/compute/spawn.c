@@ -12,6 +12,7 @@
 #include "driver/libvirt/disk.h"
 #include "driver/libvirt/guest.h"
 #include "driver/libvirt/guest_make.h"
+#include "driver/libvirt/guest_type.h"
 #include "driver/libvirt/serial.h"
 #include "driver/libvirt/server_disks.h"
 
@@ -241,11 +242,67 @@ static struct err *make_disks(const struct plan *p)
     return make_config_drive(p);
 }
 
+/* ---- What the records say of the disks ---- */
+
+static struct err *note_mapping(const struct plan *p, const struct disk_item *item)
+{
+    const struct spawn *s = &p->spawn;
+    struct block_device_mapping *bdm = block_device_mapping_list_at(s->bdms, (size_t)item->bdm);
+    CLEANUP(freep) char *device = str_printf("/dev/%s", item->target);
+
+    if (!block_device_mapping_has_device_name(bdm) || !block_device_mapping_device_name(bdm)) {
+        block_device_mapping_set_device_name(bdm, device);
+    }
+    if (!block_device_mapping_has_disk_bus(bdm) || !block_device_mapping_disk_bus(bdm)) {
+        block_device_mapping_set_disk_bus(bdm, item->bus);
+    }
+    if (!block_device_mapping_has_device_type(bdm) || !block_device_mapping_device_type(bdm)) {
+        block_device_mapping_set_device_type(bdm, item->device);
+    }
+    return ovo_has_changes(block_device_mapping_ovo(bdm))
+               ? bdm_save(s->node->conductor, s->ctx, bdm)
+               : NULL;
+}
+
+/* Names and machine that the guest has now stay its own when a default changes (manager.py
+ * _default_block_device_names, driver.py _register_all_undefined_instance_details). */
+static struct err *note_disks(const struct plan *p)
+{
+    struct instance *inst = p->spawn.inst;
+    CLEANUP(freep) char *root = str_printf("/dev/%s", p->layout.root_target);
+
+    if (!instance_has_root_device_name(inst) || !instance_root_device_name(inst)) {
+        instance_set_root_device_name(inst, root);
+    }
+    for (size_t i = 0; i < p->layout.n; i++) {
+        const struct disk_item *item = &p->layout.items[i];
+        CLEANUP(freep) char *device = str_printf("/dev/%s", item->target);
+
+        if (item->role == DISK_EPHEMERAL && str_eq(item->file, "disk.local")) {
+            instance_set_default_ephemeral_device(inst, device);
+        } else if (item->role == DISK_SWAP) {
+            instance_set_default_swap_device(inst, device);
+        }
+        if (item->bdm >= 0) {
+            TRY_CTX(note_mapping(p, item), "naming disk %s", item->target);
+        }
+    }
+    if (!image_meta_prop(p->spawn.image, "hw_machine_type")) {
+        CLEANUP(freep) char *machine = guest_machine_type(p->conf, p->spawn.image);
+
+        instance_system_metadata_put(inst, "image_hw_machine_type", machine);
+    }
+    return NULL;
+}
+
 struct err *spawn_make_disks(const struct spawn *s)
 {
     CLEANUP(plan_fini) struct plan p = {0};
 
     TRY(plan_make(s, &p));
+    if (!s->rescue) {
+        TRY(note_disks(&p));
+    }
     return make_disks(&p);
 }
 

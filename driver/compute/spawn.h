@@ -35,7 +35,9 @@ struct spawn {
     struct cancel *stop;             /* Ends waits and downloads; NULL: the service's. */
 };
 
-/* Directory, disks, config drive; what is there already is used.  spawn_remove_disks takes it back.
+/* Directory, disks, config drive; what is there already is used.  Names of disks that were left
+ * open are written into the mappings and, for the caller to save, into the server.
+ * spawn_remove_disks takes it back.
  */
 struct err *spawn_make_disks(const struct spawn *) MUST_CHECK;
 /* The domain XML; the caller frees. */

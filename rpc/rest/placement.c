@@ -654,6 +654,74 @@ struct err *placement_drop_tree(struct placement *p, const char *consumer, const
     return err_context(e, "taking %s out of the allocations of %s", root_uuid, consumer);
 }
 
+/* Takes amounts out of one provider's; true if something changed. */
+static bool subtract(struct json_object *held, struct json_object *amounts)
+{
+    bool changed = false;
+
+    if (!json_object_is_type(held, json_type_object)) {
+        return false;
+    }
+    json_object_object_foreach(amounts, resource_class, amount)
+    {
+        int64_t have = json_object_get_int64(jv_get(held, resource_class));
+        int64_t left = have - json_object_get_int64(amount);
+
+        changed |= have > 0;
+        if (left > 0) {
+            jv_add_int(held, resource_class, left);
+        } else {
+            json_object_object_del(held, resource_class);
+        }
+    }
+    return changed;
+}
+
+static struct err *try_drop_resources(struct placement *p, const char *consumer,
+                                      struct json_object *resources, bool *ret_again)
+{
+    CLEANUP(freep) char *path = str_printf("/allocations/%s", consumer);
+    CLEANUP(jv_putp) struct json_object *body = NULL;
+    CLEANUP(rest_response_fini) struct rest_response resp = {0};
+    bool changed = false;
+
+    *ret_again = false;
+    TRY(placement_get_allocations(p, consumer, &body));
+    struct json_object *allocations = jv_get(body, "allocations");
+
+    json_object_object_foreach(resources, provider, amounts)
+    {
+        struct json_object *held = jv_get(jv_get(allocations, provider), "resources");
+
+        changed |= subtract(held, amounts);
+        if (held && json_object_object_length(held) == 0) {
+            json_object_object_del(allocations, provider);
+        }
+    }
+    if (!changed) {
+        return NULL;
+    }
+    TRY(send(p, "PUT", path, V_ALLOCATIONS, body, &resp));
+    if (is_ok(&resp)) {
+        return NULL;
+    }
+    *ret_again = is_generation_conflict(&resp);
+    return error_of("PUT", path, &resp);
+}
+
+struct err *placement_drop_resources(struct placement *p, const char *consumer,
+                                     struct json_object *resources)
+{
+    struct err *e = NULL;
+    bool again = true;
+
+    for (unsigned i = 0; again && i < N_TRIES; i++) {
+        err_free(e);
+        e = try_drop_resources(p, consumer, resources, &again);
+    }
+    return err_context(e, "giving back resources of %s", consumer);
+}
+
 struct err *placement_provider_allocations(struct placement *p, const char *uuid,
                                            struct json_object **ret)
 {

@@ -63,6 +63,10 @@ struct err *placement_move_allocations(struct placement *, const char *from, con
  * nothing there is no error.  ERR_CONFLICT as above. */
 struct err *placement_drop_tree(struct placement *, const char *consumer, const char *root_uuid)
     MUST_CHECK;
+/* Takes {provider: {resource class: amount}} out of what a consumer holds; what it does not hold is
+ * no error.  ERR_CONFLICT as above. */
+struct err *placement_drop_resources(struct placement *, const char *consumer,
+                                     struct json_object *resources) MUST_CHECK;
 /* Consumers with an allocation against a provider: object of consumer uuid to allocation. */
 struct err *placement_provider_allocations(struct placement *, const char *uuid,
                                            struct json_object **ret) MUST_CHECK;

@@ -164,6 +164,12 @@ static void make_port(struct json_object *attrs)
     jv_add_str(p, "status", "DOWN");
     jv_add(p, "fixed_ips", json_object_new_array());
     change_port(p, attrs);
+    if (jv_get(find(neutron_fake.networks, str_of(attrs, "network_id")), "x-qos")) {
+        struct json_object *request = json_object_new_object();
+
+        jv_add(request, "resources", json_object_new_object());
+        jv_add(p, "resource_request", request);
+    }
     json_object_array_add(neutron_fake.ports, p);
 }
 

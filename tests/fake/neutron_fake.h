@@ -3,7 +3,8 @@
 /* A small neutron that answers in place of rpc/rest/session.c: ports are made, changed, deleted and
  * found, as far as driver/compute/netalloc.c and rpc/rest/neutron.c ask.
  *
- * A port with "x-fails" cannot be bound.  Ports that it makes are "made-1", "made-2", ...
+ * A port with "x-fails" cannot be bound; one that is made on a network with "x-qos" asks placement
+ * for resources.  Ports that it makes are "made-1", "made-2", ...
  *
  * Thread-safety: one thread. */
 

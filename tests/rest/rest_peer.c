@@ -218,6 +218,15 @@ static struct err *do_get_allocations(struct peer *p, char **w, struct json_obje
     return placement_get_allocations(p->placement, w[0], ret);
 }
 
+/* CONSUMER RESOURCES */
+static struct err *do_drop_resources(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(jv_putp) struct json_object *resources = parse(w[1]);
+
+    (void)ret;
+    return placement_drop_resources(p->placement, w[0], resources);
+}
+
 static struct err *do_provider_allocations(struct peer *p, char **w, struct json_object **ret)
 {
     return placement_provider_allocations(p->placement, w[0], ret);
@@ -410,6 +419,7 @@ static const struct {
     {"delete_allocations", 1, do_delete_allocations},
     {"drop_tree", 2, do_drop_tree},
     {"move", 2, do_move},
+    {"drop_resources", 2, do_drop_resources},
     {"get_allocations", 1, do_get_allocations},
     {"provider_allocations", 1, do_provider_allocations},
     {"extension", 1, do_extension},

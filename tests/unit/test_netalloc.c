@@ -183,6 +183,17 @@ struct err *virtual_interfaces_delete(struct conductor *c, const struct rctx *ct
     return NULL;
 }
 
+struct err *placement_drop_resources(struct placement *p, const char *consumer,
+                                     struct json_object *resources)
+{
+    CLEANUP(freep) char *text = jv_text(resources);
+
+    (void)p;
+    assert_string_equal(consumer, UUID);
+    strv_add_take(&neutron_fake.log, str_printf("drop %s", text));
+    return NULL;
+}
+
 /* ---- The scene ---- */
 
 static struct rctx *context(bool has_token, bool is_admin)
@@ -951,6 +962,36 @@ static void a_detached_port_of_the_user_is_given_back(void **state)
     assert_null(netalloc_remove_port(&world.node, world.ctx, world.inst, "gone"));
 }
 
+static void what_placement_gave_for_a_port_is_given_back(void **state)
+{
+    (void)state;
+    neutron_fake_set("[" PORT(BROUGHT,
+                              OURS ", \"resource_request\": {\"resources\": {\"NET_BW\": 7}},"
+                                   " \"binding:profile\": {\"allocation\": \"rp-1\"}") "]",
+                     "[" NETWORK(NET_A, "") "]");
+    str_set(&world.cache, "[" CACHED(BROUGHT, "true") "]");
+    ok(netalloc_remove_port(&world.node, world.ctx, world.inst, BROUGHT));
+    assert_log("PUT /ports/" BROUGHT "\ndrop {\"rp-1\":{\"NET_BW\":7}}");
+    neutron_fake.has_groups = true;
+    strv_fini(&neutron_fake.log);
+    neutron_fake_set("[" PORT(BROUGHT, OURS
+                              ", \"resource_request\": {\"request_groups\": ["
+                              "{\"id\": \"g1\", \"resources\": {\"NET_BW\": 7}}]},"
+                              " \"binding:profile\": {\"allocation\": {\"g1\": \"rp-2\"}}") "]",
+                     "[" NETWORK(NET_A, "") "]");
+    neutron_freep(&world.node.neutron); /* It remembers the extensions. */
+    world.node.neutron = neutron_new(NULL);
+    ok(netalloc_remove_port(&world.node, world.ctx, world.inst, BROUGHT));
+    assert_non_null(strstr(neutron_fake.log.items[neutron_fake.log.n - 1], "rp-2"));
+}
+
+static void a_network_whose_ports_ask_for_resources_is_refused(void **state)
+{
+    (void)state;
+    neutron_fake_set("[]", "[" NETWORK(NET_A, ", \"x-qos\": true") "]");
+    create_fails(requests(NET_A, (char *)NULL), NULL, ERR_QOS_NETWORK_NOT_SUPPORTED);
+}
+
 /* ---- Addresses ---- */
 
 static void an_address_of_the_first_subnet_that_has_one_is_added(void **state)
@@ -1044,6 +1085,8 @@ int main(void)
         TEST(what_cannot_be_attached_is_said),
         TEST(a_detached_port_of_ours_is_deleted_with_its_tag),
         TEST(a_detached_port_of_the_user_is_given_back),
+        TEST(what_placement_gave_for_a_port_is_given_back),
+        TEST(a_network_whose_ports_ask_for_resources_is_refused),
         TEST(an_address_of_the_first_subnet_that_has_one_is_added),
         TEST(a_network_that_the_server_is_not_on_gives_no_address),
         TEST(one_address_is_taken_and_the_others_stay),
