@@ -6,6 +6,9 @@
  * a server outlives its image; those of an RPC's image dict read the same.  Names are today's:
  * those of old releases ("hypervisor_type", "owner_specified...") are translated as Nova does.
  *
+ * Not to be mixed up with the versioned object ImageMeta, which has the same name in
+ * rpc/objects/objects.h: what is there is for what requests carry.
+ *
  * Source: nova/objects/image_meta.py (ImageMeta.from_instance, from_dict, ImageMetaProps),
  * nova/utils.py get_image_from_system_metadata.
  *
@@ -28,7 +31,8 @@ struct image_meta {
     struct json_object *props; /* name -> text; owned, never NULL after a read. */
 };
 
-/* From system_metadata, which must be loaded, and image_ref. */
+/* From system_metadata, which must be loaded, and image_ref.  ERR_PARSE, which is Nova's
+ * ValueError, for a value that a property cannot have; the same below. */
 struct err *image_meta_of_instance(const struct instance *, struct image_meta *ret) MUST_CHECK;
 /* From the image dict of an RPC, or an image of glance: {"id", "disk_format", "properties": {}}.
  * NULL or empty: no image.  ERR_PARSE. */

@@ -205,9 +205,8 @@ static void good(struct err *e)
     }
 }
 
-static void add_domains(const struct guest_host_source *s, struct strv *ret)
+static void add_domains(struct strv *ret)
 {
-    (void)s;
     strv_add_take(ret, golden("domain-pc.xml", "host/"));
     strv_add_take(ret, golden("domain-q35.xml", "host/"));
 }
@@ -242,7 +241,7 @@ static void read_host(struct request *r)
     };
 
     good(jv_finish(&h));
-    add_domains(&s, &domains);
+    add_domains(&domains);
     add_firmware(&firmware);
     good(guest_host_new(&s, &r->host));
     good(jv_parse(models, strlen(models), &json));
