@@ -315,6 +315,9 @@ static void add_legacy_more(struct json_object *payload, const struct notify_mor
     if (more->image_name) {
         jv_add_str(payload, "image_name", more->image_name);
     }
+    if (more->rescue_image_name) {
+        jv_add_str(payload, "rescue_image_name", more->rescue_image_name);
+    }
     if (more->message) {
         jv_add_str(payload, "message", more->message);
     }

@@ -30,6 +30,7 @@ void notify_instance(struct node *, const struct rctx *, struct instance *, enum
 struct notify_more {
     const char *image_name; /* Of a build or rebuild. */
     const char *message;    /* "Success" */
+    const char *rescue_image_name;
     const char *rescue_image_ref, *snapshot_image_id;
     const struct err *fault; /* Why, in phase ERROR. */
 };
