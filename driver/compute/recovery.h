@@ -3,8 +3,8 @@
 /* What a (re)start finds: servers in the middle of something, moves that nobody finishes.
  *
  * What a verb was doing is settled by what has become of the guest, or the verb is called again
- * (remedy.h), as a task on the server's strand: the start does not wait for guests.  Never sends RPC
- * to itself, and touches no server whose evacuation is under way (P14).
+ * (remedy.h), as a task on the server's strand: the start does not wait for guests.  Never sends
+ * RPC to itself, and touches no server whose evacuation is under way (P14).
  *
  * Source: nova/compute/manager.py init_host, _init_instance, _reset_live_migration; contract
  * startup-and-periodics.md 5.3.
