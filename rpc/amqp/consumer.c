@@ -86,6 +86,7 @@ MUST_CHECK static struct err *handle(struct consumer *c, struct mq_event *event)
         }
         event->number--;
         c->on_message(c, event, c->arg);
+        mq_flush(c->mq);
         return TAKE(c->ack_error);
     case MQ_CANCELLED:
         if (event->number == 0 || i >= c->n_queues) {

@@ -38,6 +38,9 @@ struct mq {
     struct mq_event partial;      /* A message that is being read; MQ_NONE if none is. */
     uint64_t partial_size;        /* What its header said. */
     bool has_header;
+    bool is_corked;     /* The kernel keeps acknowledgements until mq_flush. */
+    mq_idle_fn on_idle; /* May be NULL. */
+    void *on_idle_arg;
 };
 
 struct mq *mq_new(const struct mq_options *options)
@@ -340,7 +343,7 @@ void mq_disconnect(struct mq *m, bool is_orderly)
     str_set(&m->broker, NULL);
     str_set(&m->name, NULL);
     mq_event_fini(&m->partial);
-    m->has_header = false;
+    m->has_header = m->is_corked = false;
 }
 
 /* ---- Declaring ---- */
@@ -474,8 +477,26 @@ struct err *mq_publish(struct mq *m, const struct mq_publish *p)
                                        (amqp_bytes_t){p->body_len, (void *)p->body}));
 }
 
+static void set_cork(struct mq *m, int is_on)
+{
+    if (setsockopt(amqp_get_sockfd(m->conn), IPPROTO_TCP, TCP_CORK, &is_on, sizeof(is_on)) < 0) {
+        log_debug(LOG_RPC, "TCP_CORK: %s", strerror(errno));
+    }
+    m->is_corked = is_on;
+}
+
+void mq_flush(struct mq *m)
+{
+    if (m->conn && m->is_corked) {
+        set_cork(m, /* is_on= */ 0);
+    }
+}
+
 struct err *mq_ack(struct mq *m, uint64_t tag)
 {
+    if (!m->is_corked) {
+        set_cork(m, /* is_on= */ 1);
+    }
     return check(m, amqp_basic_ack(m->conn, WORK_CHANNEL, tag, /* multiple= */ false));
 }
 
@@ -654,7 +675,7 @@ MUST_CHECK static struct err *on_frame(struct mq *m, const amqp_frame_t *f, stru
     }
 }
 
-static bool has_buffered(const struct mq *m)
+bool mq_has_events(const struct mq *m)
 {
     return amqp_frames_enqueued(m->conn) || amqp_data_in_buffer(m->conn);
 }
@@ -666,7 +687,7 @@ struct err *mq_next(struct mq *m, struct mq_event *ret)
         amqp_frame_t f;
         int status;
 
-        if (!has_buffered(m)) {
+        if (!mq_has_events(m)) {
             if (!m->is_readable) {
                 break;
             }
@@ -712,17 +733,35 @@ static int poll_timeout(const struct mq *m, int64_t until_ms)
     return (int)MAX(MIN(left, (int64_t)INT32_MAX), (int64_t)0);
 }
 
+void mq_on_idle(struct mq *m, mq_idle_fn fn, void *arg)
+{
+    m->on_idle = fn;
+    m->on_idle_arg = arg;
+}
+
+static void tell_idle(struct mq *m, bool is_idle)
+{
+    if (m->on_idle) {
+        m->on_idle(is_idle, m->on_idle_arg);
+    }
+}
+
 struct err *mq_wait(struct mq *m, int wake_fd, int64_t until_ms)
 {
     struct pollfd fds[] = {{.fd = wake_fd, .events = POLLIN},
                            {.fd = m->conn ? amqp_get_sockfd(m->conn) : -1, .events = POLLIN}};
+    int timeout_ms = poll_timeout(m, until_ms), n, errnum;
     uint64_t count;
 
-    if (m->conn && has_buffered(m)) {
+    if (m->conn && mq_has_events(m)) {
         return NULL;
     }
-    if (poll(fds, ARRAY_SIZE(fds), poll_timeout(m, until_ms)) < 0 && errno != EINTR) {
-        return err_errno(errno, "waiting for the broker");
+    tell_idle(m, true);
+    n = poll(fds, ARRAY_SIZE(fds), timeout_ms);
+    errnum = errno;
+    tell_idle(m, false);
+    if (n < 0 && errnum != EINTR) {
+        return err_errno(errnum, "waiting for the broker");
     }
     if (fds[0].revents && read(wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN) {
         return err_errno(errno, "reading an eventfd");

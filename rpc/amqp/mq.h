@@ -12,7 +12,7 @@
  * Source: AMQP 0-9-1 with RabbitMQ's extensions; oslo_messaging/_drivers/impl_rabbit.py for what is
  * declared and how.
  *
- * Thread-safety: none; each connection belongs to one thread. */
+ * Thread-safety: none; each connection belongs to one thread at a time. */
 
 #include "base/err.h"
 #include "rpc/amqp/options.h"
@@ -60,7 +60,10 @@ struct mq_publish {
     size_t body_len;
 };
 struct err *mq_publish(struct mq *, const struct mq_publish *) MUST_CHECK;
+/* The kernel has it then, and sends it with mq_flush, or when the process dies: what is done with
+ * the message need not wait for the network. */
 struct err *mq_ack(struct mq *, uint64_t tag) MUST_CHECK;
+void mq_flush(struct mq *);
 /* Refuses a message for good. */
 struct err *mq_reject(struct mq *, uint64_t tag) MUST_CHECK;
 
@@ -92,6 +95,13 @@ void mq_event_fini(struct mq_event *);
 
 /* The next event that is here already; does not wait. */
 struct err *mq_next(struct mq *, struct mq_event *ret) MUST_CHECK;
+/* Whether something was read that mq_next has not given yet; mq_wait, once it waits, would not
+ * notice. */
+bool mq_has_events(const struct mq *);
+/* 'fn' is called around the wait in mq_wait, by its thread: while it is idle, the connection may be
+ * lent to another thread. */
+typedef void (*mq_idle_fn)(bool is_idle, void *arg);
+void mq_on_idle(struct mq *, mq_idle_fn, void *arg);
 /* Waits until there may be an event, wake_fd (an eventfd, which it resets) is written, or
  * clock_ms() reaches until_ms.  Keeps the heartbeat going.  Without a connection it waits for the
  * others. */

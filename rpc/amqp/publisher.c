@@ -49,10 +49,13 @@ struct publisher {
     struct mutex m;
     struct items queue GUARDED_BY(m);
     LIST_HEAD(, beat) beats GUARDED_BY(m);
-    bool is_asleep GUARDED_BY(m);  /* Or about to be: needs a wake-up. */
-    int64_t stop_ms GUARDED_BY(m); /* 0: not stopping. */
+    bool is_asleep GUARDED_BY(m);   /* Or about to be: needs a wake-up. */
+    int64_t stop_ms GUARDED_BY(m);  /* 0: not stopping. */
+    bool is_lendable GUARDED_BY(m); /* The thread waits and what is below may be borrowed. */
+    bool is_lent GUARDED_BY(m);
+    struct cond given_back;
 
-    /* Of the thread. */
+    /* Of the thread, or of who has borrowed it. */
     struct mq *mq;
     struct failover failover;
     struct items unconfirmed; /* By tag. */
@@ -65,6 +68,7 @@ struct publisher {
         int64_t until_ms;
     } obsolete[OBSOLETE_MAX];
     size_t next_obsolete;
+    struct err *loan_err; /* The connection broke while it was lent. */
 };
 
 /* ---- Items ---- */
@@ -90,19 +94,74 @@ static void enqueue_locked(struct publisher *p, struct item *i) REQUIRES(p->m)
     TAILQ_INSERT_TAIL(&p->queue, i, link);
 }
 
+static void wake(struct publisher *p)
+{
+    eventfd_write(p->wake_fd, 1);
+}
+
+MUST_CHECK static struct err *publish(struct publisher *p, struct item *i);
+
+/* A reply while mq-out waits: this thread publishes it, which saves waking that one. */
+static bool may_borrow_locked(const struct publisher *p, const struct publication *publication)
+    REQUIRES(p->m)
+{
+    return publication->is_reply && p->is_lendable && !p->is_lent && !p->stop_ms &&
+           TAILQ_EMPTY(&p->queue);
+}
+
+static void publish_borrowed(struct publisher *p, struct item *i)
+{
+    bool is_needed;
+
+    p->loan_err = publish(p, i);
+    is_needed = p->loan_err || mq_has_events(p->mq);
+    mutex_lock(&p->m);
+    p->is_lent = false;
+    cond_signal(&p->given_back);
+    mutex_unlock(&p->m);
+    if (is_needed) {
+        wake(p);
+    }
+}
+
+static bool is_lendable(const struct publisher *p)
+{
+    const struct item *last = TAILQ_LAST(&p->unconfirmed, items);
+
+    return mq_is_connected(p->mq) && !p->is_blocked && !(last && last->n_closes);
+}
+
+static void on_idle(bool is_idle, void *arg)
+{
+    struct publisher *p = arg;
+
+    mutex_lock(&p->m);
+    p->is_lendable = is_idle && is_lendable(p);
+    while (p->is_lent && !is_idle) {
+        cond_wait_until(&p->given_back, &p->m, INT64_MAX);
+    }
+    mutex_unlock(&p->m);
+}
+
 void publisher_send(struct publisher *p, struct publication publication)
 {
     struct item *i = NEW(struct item);
-    bool is_asleep;
+    bool is_asleep = false, has_borrowed;
 
     i->p = publication;
     mutex_lock(&p->m);
-    enqueue_locked(p, i);
-    is_asleep = p->is_asleep;
-    p->is_asleep = false;
+    has_borrowed = may_borrow_locked(p, &publication);
+    p->is_lent |= has_borrowed;
+    if (!has_borrowed) {
+        enqueue_locked(p, i);
+        is_asleep = p->is_asleep;
+        p->is_asleep = false;
+    }
     mutex_unlock(&p->m);
-    if (is_asleep) {
-        eventfd_write(p->wake_fd, 1);
+    if (has_borrowed) {
+        publish_borrowed(p, i);
+    } else if (is_asleep) {
+        wake(p);
     }
 }
 
@@ -261,7 +320,7 @@ struct beat *publisher_beat_start(struct publisher *p, const char *reply_q, cons
     p->is_asleep = false;
     mutex_unlock(&p->m);
     if (is_asleep) {
-        eventfd_write(p->wake_fd, 1);
+        wake(p);
     }
     return b;
 }
@@ -543,6 +602,7 @@ MUST_CHECK static struct err *session(struct publisher *p, const struct url_host
         until = fall_asleep(p);
         if (until) {
             TRY(mq_wait(p->mq, p->wake_fd, until));
+            TRY(TAKE(p->loan_err));
         }
     }
     return NULL;
@@ -557,6 +617,7 @@ static void after_failure(struct publisher *p, const struct url_host *host, stru
     atomic_store(&p->is_ready, false);
     atomic_fetch_add(&p->n_reconnects, 1);
     mq_disconnect(p->mq, /* is_orderly= */ false);
+    p->loan_err = err_free(p->loan_err);
     p->is_blocked = false;
     strv_fini(&p->declared);
     put_back_unconfirmed(p);
@@ -599,11 +660,13 @@ struct publisher *publisher_new(const struct mq_options *options)
 
     p->options = options;
     mutex_init(&p->m);
+    cond_init(&p->given_back);
     TAILQ_INIT(&p->queue);
     LIST_INIT(&p->beats);
     TAILQ_INIT(&p->unconfirmed);
     TAILQ_INIT(&p->retries);
     p->mq = mq_new(options);
+    mq_on_idle(p->mq, on_idle, p);
     failover_init(&p->failover, options, (unsigned)clock_wall_us() ^ (unsigned)getpid());
     p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     assert(p->wake_fd >= 0);
@@ -619,7 +682,7 @@ struct publisher *publisher_free(struct publisher *p)
     mutex_lock(&p->m);
     p->stop_ms = clock_ms() + STOP_MS;
     mutex_unlock(&p->m);
-    eventfd_write(p->wake_fd, 1);
+    wake(p);
     pthread_join(p->thread, NULL);
     assert(LIST_EMPTY(&p->beats));
     mq_freep(&p->mq);
@@ -629,6 +692,8 @@ struct publisher *publisher_free(struct publisher *p)
     }
     strv_fini(&p->declared);
     closep(&p->wake_fd);
+    err_freep(&p->loan_err);
+    cond_fini(&p->given_back);
     mutex_fini(&p->m);
     free(p);
     return NULL;

@@ -6,7 +6,8 @@
  * if the broker had not confirmed it (receivers drop duplicates by "_unique_id").  A reply whose
  * queue is not there is tried again for kombu_missing_consumer_retry_timeout; then that queue is
  * given up for a minute.  The signs of life of long calls are made here as well: no thread waits
- * for them.
+ * for them.  While mq-out waits and nothing is queued, a reply is published by the thread that
+ * gives it, which spares the caller the time to wake mq-out.
  *
  * Source: oslo_messaging/_drivers/impl_rabbit.py, amqpdriver.py AMQPIncomingMessage and
  * ObsoleteReplyQueuesCache, rpc/dispatcher.py _watchdog.

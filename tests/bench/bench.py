@@ -95,7 +95,7 @@ def idle():
 
 def rpc():
     both()
-    echo = measure.Echo(ECHO)
+    echo = measure.Echo(ECHO, ON['novashim'])
     servers = {**ON, 'echo': echo.NAME}
     found = {}
     try:

@@ -237,12 +237,14 @@ class OsloClient:
 
 
 class Echo:
-    """The bare librabbitmq consumer, which answers as the compute service of host 'bench-echo'."""
+    """The bare librabbitmq consumer, which answers as the compute service of host 'bench-echo'; in
+    a host's network, so that its packets go the same way."""
     NAME = 'bench-echo'
 
-    def __init__(self, program):
+    def __init__(self, program, host):
         self.program = program
-        self.process = subprocess.Popen([program, 'serve', BROKER, f'compute.{self.NAME}'])
+        self.process = subprocess.Popen(['nsenter', '-t', str(cloud.pid_of(f'{host}/ns')), '-n', program,
+                                         'serve', BROKER, f'compute.{self.NAME}'])
         time.sleep(.5)
         c = connect()
         c.channel().queue_bind(f'compute.{self.NAME}', 'nova', f'compute.{self.NAME}')

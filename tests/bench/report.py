@@ -113,8 +113,8 @@ start. Ratio: nova-compute's value by novashim's, so above 1 novashim needs less
   PSS hardly.
 * **round trip**: one call at a time, by oslo.messaging's client, by Python's amqp library, and by a
   caller made of librabbitmq alone. Floor: a librabbitmq consumer that answers without reading what it
-  is asked (`tests/bench/amqp_echo.c`), on the same broker: what the client and
-  the broker take by themselves.
+  is asked (`tests/bench/amqp_echo.c`), on the same broker and in novashim's host: what the client
+  and the broker take by themselves. It has one connection and no confirms.
 * **live migration**: a server of 128 MiB in hugepages with a vhost-user port, its disk on shared
   storage, emulated (no KVM). From conductor's cast of `live_migration` on the wire to the message
   that stores `completed`, as the broker sees them. Floor: `virsh migrate --live` of the same domain
