@@ -39,6 +39,11 @@ class Failed(Exception):
     """What the caller asked for did not happen; the text says what did."""
 
 
+def deadline(limit):
+    """When that many seconds will be over; later where others keep the machine busy."""
+    return time.time() + limit * max(1, os.getloadavg()[0] / os.cpu_count() / 2)
+
+
 # --- REST
 
 def _token(renew=False):
@@ -221,7 +226,7 @@ def show(name):
 
 
 def wait(name, want, limit=120):
-    end = time.time() + limit
+    end = deadline(limit)
     while True:
         s = show(name)
         if s['status'] == want and s['task'] is None:
@@ -235,7 +240,7 @@ def wait(name, want, limit=120):
 
 def wait_idle(name, limit=60):
     """Until the server has no task; returns it, whatever its status."""
-    end = time.time() + limit
+    end = deadline(limit)
     while True:
         s = show(name)
         if s['task'] is None:
@@ -286,7 +291,7 @@ def delete(name, limit=90):
         uuid = None
     if uuid:
         request('compute', 'DELETE', f'/servers/{uuid}')
-        end = time.time() + limit
+        end = deadline(limit)
         while request('compute', 'GET', f'/servers/{uuid}').status_code != 404:
             if time.time() > end:
                 raise Failed(f'{name}: not gone {limit} s after its deletion')
@@ -321,7 +326,7 @@ def heartbeat(name):
 
 
 def wait_heartbeat(name, after=0, limit=90):
-    end = time.time() + limit
+    end = deadline(limit)
     while True:
         beat = heartbeat(name)
         if beat and beat[0] > after:
@@ -371,7 +376,7 @@ def migrate(name, host=None, block='auto', **kw):
 
 def wait_migration(name, before, statuses, limit=120):
     """Until the migration after `before` has one of the statuses (or has ended)."""
-    end = time.time() + limit
+    end = deadline(limit)
     while True:
         m = next((m for m in migrations(name) if m['id'] > before), None)
         if m and m['status'] in statuses:
@@ -630,12 +635,13 @@ def homeless():
     return found
 
 
-def consistent(*on, limit=20):
-    """Until nothing is left over and everything agrees; Failed with what does not."""
+def consistent(*on, limit=20, known=()):
+    """Until nothing is left over and everything agrees; Failed with what does not.  known: what lines
+    may begin with."""
     wrong = []
 
     def agree():
-        wrong[:] = [f'{h}: {x}' for h in on for x in leftovers(h)] + \
+        wrong[:] = [f'{h}: {x}' for h in on for x in leftovers(h) if not x.startswith(known)] + \
             [x for h in on for x in disagreements(h)] + homeless()
         return not wrong
     try:
@@ -656,7 +662,7 @@ def script(name, *args, env=None, check=True, timeout=300):
 
 def until(limit, what, test):
     """Polls until test() is true; its last value."""
-    end = time.time() + limit
+    end = deadline(limit)
     while True:
         value = test()
         if value:
