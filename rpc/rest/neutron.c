@@ -281,6 +281,13 @@ struct err *neutron_security_groups(struct neutron *n, const struct rctx *user,
     return list(n, user, "security-groups", query, ret);
 }
 
+struct err *neutron_security_groups_by_id(struct neutron *n, const struct strv *ids,
+                                          struct json_object **ret)
+{
+    return list_by(n, /* user= */ NULL, "security-groups", "id", ids, "&fields=id&fields=name",
+                   ret);
+}
+
 static bool may_have_routers(struct neutron *n)
 {
     bool ret;

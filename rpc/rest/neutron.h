@@ -73,6 +73,8 @@ struct err *neutron_security_groups(struct neutron *, const struct rctx *user,
                                     const char *project_id, struct json_object **ret) MUST_CHECK;
 
 /* Arrays, by id, seen as an administrator. */
+struct err *neutron_security_groups_by_id(struct neutron *, const struct strv *ids,
+                                          struct json_object **ret) MUST_CHECK;
 struct err *neutron_networks(struct neutron *, const struct strv *ids, struct json_object **ret)
     MUST_CHECK;
 struct err *neutron_subnets(struct neutron *, const struct strv *ids, struct json_object **ret)

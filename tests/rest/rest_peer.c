@@ -281,6 +281,13 @@ static struct err *do_security_groups(struct peer *p, char **w, struct json_obje
     return neutron_security_groups(p->neutron, /* user= */ NULL, w[0], ret);
 }
 
+static struct err *do_security_groups_by_id(struct peer *p, char **w, struct json_object **ret)
+{
+    CLEANUP(strv_fini) struct strv ids = strv_split(w[0], ",");
+
+    return neutron_security_groups_by_id(p->neutron, &ids, ret);
+}
+
 static struct err *do_port_get(struct peer *p, char **w, struct json_object **ret)
 {
     return neutron_port_get(p->neutron, w[0], ret);
@@ -428,6 +435,7 @@ static const struct {
     {"port_delete", 2, do_port_delete},
     {"networks_available", 2, do_networks_available},
     {"security_groups", 1, do_security_groups},
+    {"security_groups_by_id", 1, do_security_groups_by_id},
     {"port_get", 1, do_port_get},
     {"binding_get", 2, do_binding_get},
     {"binding_delete", 2, do_binding_delete},
