@@ -111,6 +111,25 @@ static void build_release_networks(void *arg)
                "releasing the ports of a build that failed");
 }
 
+static bool has_tags(const struct args_build_and_run_instance *a)
+{
+    const struct network_request_list *nets = a->requested_networks;
+    const struct block_device_mapping_list *bdms = a->block_device_mapping;
+    bool ret = false;
+
+    for (size_t i = 0; nets && i < network_request_list_n(nets); i++) {
+        const struct network_request *r = network_request_list_at(nets, i);
+
+        ret |= network_request_has_tag(r) && network_request_tag(r);
+    }
+    for (size_t i = 0; bdms && i < block_device_mapping_list_n(bdms); i++) {
+        const struct block_device_mapping *m = block_device_mapping_list_at(bdms, i);
+
+        ret |= block_device_mapping_has_tag(m) && block_device_mapping_tag(m);
+    }
+    return ret;
+}
+
 static struct err *build_disks(void *arg)
 {
     struct build *b = arg;
@@ -125,6 +144,7 @@ static struct err *build_disks(void *arg)
         .vifs = &b->vifs,
         .injected_files = b->a->injected_files,
         .admin_pass = b->a->admin_password,
+        .has_tags = has_tags(b->a),
         .waits_for_plug = true,
     };
     TRY(save_state(b, "spawning", expect_mapping));

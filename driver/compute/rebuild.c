@@ -71,6 +71,7 @@ static struct err *make(struct rebuild *r, const struct vif_list *vifs)
         .vifs = vifs,
         .injected_files = r->a->injected_files,
         .admin_pass = r->a->new_pass,
+        .has_tags = instance_has_device_metadata(r->inst) && instance_device_metadata(r->inst),
         .waits_for_plug = true,
     };
 
@@ -104,8 +105,8 @@ static struct err *stop_again(struct rebuild *r)
 
 static struct err *rebuild(struct rebuild *r)
 {
-    static const char *const attrs[] = {"system_metadata", "metadata", "flavor", "info_cache",
-                                        NULL};
+    static const char *const attrs[] = {"system_metadata", "metadata",        "flavor",
+                                        "info_cache",      "device_metadata", NULL};
     CLEANUP(vif_list_fini) struct vif_list vifs = {0};
     bool was_stopped = str_eq(instance_vm_state(r->inst), "stopped");
     int64_t power = POWER_NOSTATE;

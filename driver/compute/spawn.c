@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/sync.h"
+#include "driver/compute/devmeta.h"
 #include "driver/compute/events.h"
 #include "driver/compute/metadata.h"
 #include "driver/compute/network.h"
@@ -190,41 +191,6 @@ static struct err *plan_make(const struct spawn *s, struct plan *p)
 
 /* ---- Disks ---- */
 
-static struct json_object *network_model(const struct vif_list *vifs)
-{
-    struct json_object *list = json_object_new_array();
-
-    for (size_t i = 0; i < vifs->n; i++) {
-        json_object_array_add(list, json_object_get(vifs->items[i].json));
-    }
-    return list;
-}
-
-static struct err *make_config_drive(const struct plan *p)
-{
-    const struct spawn *s = &p->spawn;
-    const struct disk_item *item = disk_layout_find(&p->layout, DISK_CONFIG);
-    CLEANUP(jv_putp) struct json_object *network = NULL;
-
-    if (!item) {
-        return NULL;
-    }
-    CLEANUP(freep) char *path = str_printf("%s/%s", p->dir, item->file);
-
-    if (fs_exists(&fs_real, path)) {
-        return NULL;
-    }
-    network = network_model(s->vifs);
-    const struct metadata_input in = {
-        .bdms = s->bdms,
-        .network_info = network,
-        .injected_files = s->injected_files,
-        .admin_pass = s->admin_pass,
-    };
-
-    return metadata_make_drive(s->node, s->ctx, s->inst, &in, path);
-}
-
 static struct err *make_disks(const struct plan *p)
 {
     const struct spawn *s = &p->spawn;
@@ -238,8 +204,7 @@ static struct err *make_disks(const struct plan *p)
         .ramdisk_id = p->ramdisk_id,
     };
 
-    TRY_CTX(server_disks_make(&d), "making the disks");
-    return make_config_drive(p);
+    return err_context(server_disks_make(&d), "making the disks");
 }
 
 /* ---- What the records say of the disks ---- */
@@ -568,12 +533,58 @@ static struct err *destroy_guest(struct node *node, struct instance *inst,
     return NULL;
 }
 
+/* ---- What the guest is told of itself ---- */
+
+static struct json_object *network_model(const struct vif_list *vifs)
+{
+    struct json_object *list = json_object_new_array();
+
+    for (size_t i = 0; i < vifs->n; i++) {
+        json_object_array_add(list, json_object_get(vifs->items[i].json));
+    }
+    return list;
+}
+
+static struct err *make_config_drive(const struct plan *p, const char *path)
+{
+    const struct spawn *s = &p->spawn;
+    CLEANUP(jv_putp) struct json_object *network = network_model(s->vifs);
+    const struct metadata_input in = {
+        .bdms = s->bdms,
+        .network_info = network,
+        .injected_files = s->injected_files,
+        .admin_pass = s->admin_pass,
+    };
+
+    return metadata_make_drive(s->node, s->ctx, s->inst, &in, path);
+}
+
+/* Device tags come with the addresses that libvirt gives when it knows the domain; the config drive
+ * tells of them, and must be there before the guest runs. */
+static struct err *tell_guest(const struct plan *p, const char *xml)
+{
+    const struct spawn *s = &p->spawn;
+    const struct disk_item *item = disk_layout_find(&p->layout, DISK_CONFIG);
+    CLEANUP(freep) char *path = item ? str_printf("%s/%s", p->dir, item->file) : NULL;
+    CLEANUP(lv_domain_freep) struct lv_domain *domain = NULL;
+
+    if (s->has_tags) {
+        TRY_CTX(lv_define(s->node->lv, xml, &domain), "defining the guest");
+        TRY_CTX(devmeta_update(s->node, s->ctx, s->inst), "collecting the tags of its devices");
+    }
+    return path && !fs_exists(&fs_real, path) ? make_config_drive(p, path) : NULL;
+}
+
 static struct err *start_guest(const struct plan *p)
 {
     CLEANUP(freep) char *xml = NULL;
 
     TRY(make_xml(p, &xml));
-    struct err *e = plug_and_start(p, xml);
+    struct err *e = tell_guest(p, xml);
+
+    if (!e) {
+        e = plug_and_start(p, xml);
+    }
 
     if (e) {
         err_ignore(destroy_guest(p->spawn.node, p->spawn.inst, p->spawn.vifs),
@@ -601,9 +612,10 @@ struct err *spawn_destroy_guest(struct node *node, const struct rctx *ctx, struc
 static struct err *check_disks(const struct plan *p)
 {
     for (size_t i = 0; i < p->layout.n; i++) {
-        CLEANUP(freep) char *path = str_printf("%s/%s", p->dir, p->layout.items[i].file);
+        const struct disk_item *item = &p->layout.items[i];
+        CLEANUP(freep) char *path = str_printf("%s/%s", p->dir, item->file);
 
-        if (!fs_exists(&fs_real, path)) {
+        if (item->role != DISK_CONFIG && !fs_exists(&fs_real, path)) {
             return err_new(ERR_DISK_NOT_FOUND, "location", path, NULL);
         }
     }

@@ -31,11 +31,12 @@ struct spawn {
     struct json_object *injected_files; /* NULL: none. */
     const char *admin_pass;
     const struct image_meta *rescue; /* NULL: no rescue. */
-    bool waits_for_plug;             /* Start paused, wait for neutron, resume. */
-    struct cancel *stop;             /* Ends waits and downloads; NULL: the service's. */
+    bool has_tags;       /* Ports or disks have device tags, of which the guest is told. */
+    bool waits_for_plug; /* Start paused, wait for neutron, resume. */
+    struct cancel *stop; /* Ends waits and downloads; NULL: the service's. */
 };
 
-/* Directory, disks, config drive; what is there already is used.  Names of disks that were left
+/* Directory and disks; what is there already is used.  Names of disks that were left
  * open are written into the mappings and, for the caller to save, into the server.
  * spawn_remove_disks takes it back.
  */
@@ -45,9 +46,9 @@ struct err *spawn_make_xml(const struct spawn *, char **ret) MUST_CHECK;
 /* The <interface> of one port, as spawn_make_xml would write it: for a guest that is there. */
 struct err *spawn_make_interface(struct node *, const struct rctx *, struct instance *,
                                  const struct vif *, char **ret) MUST_CHECK;
-/* Plugs, defines, starts; with waits_for_plug paused until neutron has said that every port is
- * plugged (vif_plugging_timeout, vif_plugging_is_fatal).  After an error there is no domain and no
- * plugged port. */
+/* Makes the config drive if it is not there, plugs, defines, starts; with waits_for_plug paused
+ * until neutron has said that every port is plugged (vif_plugging_timeout, vif_plugging_is_fatal).
+ * After an error there is no domain and no plugged port. */
 struct err *spawn_start_guest(const struct spawn *) MUST_CHECK;
 
 /* A server that got a config drive because the site forces it keeps it, whatever the site says
