@@ -1,4 +1,5 @@
 /* link: driver_compute */
+#include "driver/compute/lifecycle.h"
 #include "driver/compute/notify.h"
 
 #include <setjmp.h>
@@ -45,6 +46,11 @@ struct err *rpc_notify(struct rpc_client *client, const struct rctx *ctx, const 
 }
 
 /* Only schedulers are told that way. */
+const char *lifecycle_power_name(int64_t power)
+{
+    return power == POWER_RUNNING ? "running" : NULL;
+}
+
 struct err *rpc_fanout(struct rpc_client *client, const struct rctx *ctx,
                        const struct rpc_target *target, const char *method,
                        struct json_object *args)
