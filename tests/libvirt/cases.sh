@@ -18,6 +18,35 @@ ok "a running domain answers" has 'xml 1 answer .*"running": *true.* job 0'
 ok "a domain is suspended and resumed" has "resumed 1"
 ok "destroying twice is no error" has "destroyed twice"
 
+# --- a guest's life
+truncate -s 8M "$W/disk" "$W/copy"
+cat >"$W/life.xml" <<END
+<domain type='qemu'><name>guest-99</name><uuid>${UUID%??}99</uuid><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type><kernel>$IDLE</kernel></os><features><acpi/></features>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$W/disk'/>
+<target dev='vda' bus='virtio'/></disk>
+<controller type='usb' model='none'/><memballoon model='none'/></devices></domain>
+END
+drive lv-a life "$W/life.xml" "$W/copy"
+ok "a guest starts paused" has "started: state 3 saved 0"
+ok "its disk is copied while it runs and stays defined" has "copy there 1 ready 1 done 8388608"
+ok "the copy ends when told" has "copy ended: there 0"
+ok "there are numbers of its use" has "vcpus 1 ran 1 memory 65536 of 65536 reads [0-9]+"
+ok "without an agent that is said" has "password: .*(agent|QEMU guest)"
+ok "an NMI is delivered" has "nmi: ok"
+ok "a guest goes to disk" has "suspended: state 5 saved 1"
+ok "and comes back" has "resumed: state 1 saved 0"
+ok "a disk is attached" has "attached: vdb 1"
+ok "a guest that does not let go keeps it" has "detached: .*Device detach failed for virtio-disk1"
+ok "and its definition too" has "kept: vdb 1"
+ok "a guest that does not listen does not shut down" has "shut down: 0"
+ok "nor does it reboot" has "rebooted: 0"
+ok "it is off when destroyed" has "off: state 5"
+ok "its definition loses the disk then" has "gone: vdb 0"
+ok "nothing is left of it" has "the end"
+ok "nothing leaks" not has "Sanitizer"
+
 # --- libvirtd goes away and comes back
 switches() { cat /proc/"$1"/task/*/status | awk '/^voluntary/ {n += $2} END {print n + 0}'; }
 g=$(guest 2 "$IDLE")

@@ -4,14 +4,17 @@
  *     lv_drive define XML-FILE            define, look at, undefine
  *     lv_drive reconnect                  waits for a line on stdin between two calls
  *     lv_drive domain UUID                what there is to see of a running domain
- *     lv_drive migrate UUID DEST [NAME=VALUE...]
+ *     lv_drive life XML-FILE COPY         a guest from start to end (its disk vda is copied to
+ * COPY) lv_drive migrate UUID DEST [NAME=VALUE...]
  *
  * What happens is printed, one line each, with milliseconds since the start. */
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/str.h"
+#include "driver/libvirt/guest.h"
 #include "driver/libvirt/lv.h"
+#include "driver/libvirt/lvwatch.h"
 #include "driver/libvirt/migrate.h"
 
 #include <inttypes.h>
@@ -303,6 +306,127 @@ static struct err *migrate(struct lv_conn *c, char **args)
     return e;
 }
 
+/* ---- A guest's life ---- */
+
+#define EXTRA_DISK                                                                                 \
+    "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/>"          \
+    "<target dev='vdb' bus='virtio'/></disk>"
+
+static void on_watched(const struct lv_event *event, void *arg)
+{
+    say("event %s %s %s", event_names[event->type], detail_names[event->detail], event->alias);
+    lvwatch_deliver(arg, event);
+}
+
+static void say_state(const char *what, struct lv_domain *dom)
+{
+    enum lv_state state;
+    bool has_save = false;
+    struct err *e = lv_domain_state(dom, &state, NULL);
+
+    e = e ? e : lv_domain_has_managed_save(dom, &has_save);
+    if (e) {
+        say_error(what, e);
+    } else {
+        say("%s: state %d saved %d", what, state, has_save);
+    }
+}
+
+static void say_devices(const char *what, struct lv_domain *dom)
+{
+    CLEANUP(freep) char *xml = NULL;
+    CLEANUP(err_freep) struct err *e = lv_domain_xml(dom, false, &xml);
+
+    say("%s: vdb %d", what, !e && strstr(xml, "'vdb'"));
+}
+
+static struct err *copy_disk(struct lv_domain *dom, const char *copy)
+{
+    struct lv_block_job job = {0};
+
+    TRY(lv_block_copy(dom, "vda", copy, "raw", false));
+    for (int i = 0; i < 100 && !job.is_ready; i++) {
+        TRY(lv_block_job(dom, "vda", &job));
+        usleep(50000);
+    }
+    say("copy there %d ready %d done %" PRIu64, job.is_there, job.is_ready, job.done);
+    TRY(lv_block_job_abort(dom, "vda"));
+    TRY(lv_block_job(dom, "vda", &job));
+    say("copy ended: there %d", job.is_there);
+    return NULL;
+}
+
+static struct err *look_at(struct lv_domain *dom)
+{
+    CLEANUP(freep) uint64_t *times = NULL;
+    struct lv_block_stats block;
+    uint64_t max_kib, used_kib;
+    size_t n;
+
+    TRY(lv_vcpu_times(dom, &times, &n));
+    TRY(lv_memory_stats(dom, &max_kib, &used_kib));
+    TRY(lv_block_stats(dom, "vda", &block));
+    say("vcpus %zu ran %d memory %" PRIu64 " of %" PRIu64 " reads %" PRId64 " errors %" PRId64, n,
+        times[0] > 0, used_kib, max_kib, block.read_requests, block.errors);
+    say_error("password", lv_domain_set_user_password(dom, "root", "secret"));
+    say_error("freeze", lv_domain_freeze(dom));
+    say_error("clock", lv_domain_sync_time(dom));
+    say_error("nmi", lv_domain_inject_nmi(dom));
+    return NULL;
+}
+
+static struct err *live(const struct guest_env *env, const char *xml, const char *copy)
+{
+    CLEANUP(lv_domain_freep) struct lv_domain *dom = NULL;
+    CLEANUP(freep) char *extra = str_printf(EXTRA_DISK, copy);
+    const char *uuid;
+    bool flag = false;
+
+    TRY(guest_start(env, xml, /* is_paused= */ true, &dom));
+    uuid = lv_domain_uuid(dom);
+    say_state("started", dom);
+    TRY(lv_domain_resume(dom));
+    TRY(copy_disk(dom, copy));
+    TRY(look_at(dom));
+    TRY(guest_suspend(env, uuid, 5));
+    say_state("suspended", dom);
+    TRY(guest_resume_saved(env, uuid, &flag));
+    say_state("resumed", dom);
+    TRY(guest_attach_device(env, uuid, extra));
+    say_devices("attached", dom);
+    say_error("detached", guest_detach_device(env, uuid, extra, NULL, 2));
+    say_devices("kept", dom);
+    TRY(guest_shutdown(env, uuid, 2, 1, &flag));
+    say("shut down: %d", flag);
+    TRY(guest_soft_reboot(env, uuid, 1, &flag));
+    say("rebooted: %d", flag);
+    TRY(guest_power_off(env, uuid));
+    say_state("off", dom);
+    say_error("detached when off", guest_detach_device(env, uuid, extra, NULL, 2));
+    say_devices("gone", dom);
+    TRY(guest_power_off(env, uuid));
+    TRY(guest_undefine(env, uuid));
+    return guest_undefine(env, uuid);
+}
+
+static struct err *life(struct lv_conn *c, const char *path, const char *copy)
+{
+    struct lvwatch *watch = lvwatch_new();
+    struct lv_conn *events = NULL;
+    CLEANUP(freep) char *xml = NULL;
+    struct err *e = fs_read(&fs_real, path, &xml, NULL);
+
+    e = e ? e : lv_connect(URI, &events);
+    e = e ? e : lv_subscribe(events, on_watched, watch);
+    e = e ? e : live(&(struct guest_env){.lv = c, .watch = watch}, xml, copy);
+    lv_conn_free(events);
+    lvwatch_free(watch);
+    if (!e) {
+        say("the end");
+    }
+    return e;
+}
+
 int main(int argc, char **argv)
 {
     struct lv_conn *c = NULL;
@@ -314,6 +438,8 @@ int main(int argc, char **argv)
     e = e ? e : lv_connect(URI, &c);
     if (!e && argc > 3 && str_eq(argv[1], "migrate")) {
         e = migrate(TAKE(c), argv + 2);
+    } else if (!e && argc > 3) {
+        e = life(c, argv[2], argv[3]);
     } else if (!e && argc > 2 && str_eq(argv[1], "reconnect")) {
         e = lv_subscribe(c, on_event, &idle);
         e = e ? e : reconnect(c, argv[2]);
