@@ -73,7 +73,7 @@ static void check_bytes(const struct configdrive_file *f, struct json_object *ba
 
     assert_null(base64_decode(json_object_get_string(base64), &bytes, &len));
     if (len != f->len || memcmp(bytes, f->data, len) != 0) {
-        print_error("%s:\n%s\nexpected:\n%s\n", f->path, f->data, bytes);
+        print_error("%s:\n%.*s\nexpected:\n%s\n", f->path, (int)f->len, f->data, bytes);
         fail();
     }
 }
@@ -252,7 +252,8 @@ static void without_the_static_provider_there_is_no_vendor_data(void **state)
     (void)state;
     assert_null(make("[api]\nvendordata_providers = DynamicJSON\n", inst, NULL, &files));
     assert_null(find(&files, "openstack/latest/vendor_data.json"));
-    assert_string_equal(find(&files, "openstack/latest/vendor_data2.json")->data, "{}");
+    assert_int_equal(find(&files, "openstack/latest/vendor_data2.json")->len, 2);
+    assert_memory_equal(find(&files, "openstack/latest/vendor_data2.json")->data, "{}", 2);
     assert_null(find(&files, "openstack/latest/user_data"));
     assert_null(find(&files, "ec2/1.0/meta-data.json"));
 }
