@@ -102,6 +102,8 @@ static void assert_vfat_file(const struct world *w, const char *path, const char
     CLEANUP(freep) char *out = str_printf("%s/out", w->dir);
     CLEANUP(freep)
     char *said = run((const char *const[]){"mcopy", "-n", "-i", w->image, in, out, NULL});
+
+    assert_string_equal(said, "");
     CLEANUP(freep) char *have = NULL;
     size_t have_len = 0;
 
