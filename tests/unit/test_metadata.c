@@ -22,13 +22,10 @@ static struct json_object *parse(const char *text)
     return json;
 }
 
-static struct conf_holder *conf_of(const char *text, const struct conf **ret)
+static const struct conf *conf_of(const char *text, struct conf_holder **ret)
 {
-    struct conf_holder *holder = NULL;
-
-    assert_null(conf_from_text(text, &holder));
-    *ret = conf_get(holder);
-    return holder;
+    assert_null(conf_from_text(text, ret));
+    return conf_get(*ret);
 }
 
 /* ---- Nova's documents ---- */
@@ -112,12 +109,13 @@ static void check_golden(const char *name)
     CLEANUP(block_device_mapping_list_freep) struct block_device_mapping_list *bdms = NULL;
     CLEANUP(strv_fini) struct strv groups = {0};
     CLEANUP(configdrive_files_fini) struct configdrive_files files = {0};
+    CLEANUP(conf_holder_freep) struct conf_holder *holder = NULL;
     CLEANUP(conf_putp) const struct conf *conf = NULL;
 
     assert_null(fs_read(&fs_real, path, &text, NULL));
     CLEANUP(jv_putp) struct json_object *c = parse(text);
-    CLEANUP(conf_holder_freep)
-    struct conf_holder *holder = conf_of(json_object_get_string(jv_get(c, "options")), &conf);
+
+    conf = conf_of(json_object_get_string(jv_get(c, "options")), &holder);
 
     assert_null(instance_from_json(jv_get(c, "instance"), &inst));
     assert_null(block_device_mapping_list_from_json(jv_get(c, "bdms"), &bdms));
@@ -189,8 +187,8 @@ static struct instance *plain(void)
 static struct err *make(const char *options, const struct instance *inst, const char *injected,
                         struct configdrive_files *ret)
 {
-    CLEANUP(conf_putp) const struct conf *conf = NULL;
-    CLEANUP(conf_holder_freep) struct conf_holder *holder = conf_of(options, &conf);
+    CLEANUP(conf_holder_freep) struct conf_holder *holder = NULL;
+    CLEANUP(conf_putp) const struct conf *conf = conf_of(options, &holder);
     CLEANUP(jv_putp) struct json_object *files = injected ? parse(injected) : NULL;
 
     return metadata_files(
@@ -345,13 +343,13 @@ static void vendor_data_is_read_from_the_file_that_the_site_names(void **state)
 {
     char dir[] = "/tmp/test_metadata.XXXXXX";
     CLEANUP(jv_putp) struct json_object *data = NULL;
-    CLEANUP(conf_putp) const struct conf *conf = NULL;
+    CLEANUP(conf_holder_freep) struct conf_holder *holder = NULL;
 
     (void)state;
     assert_non_null(mkdtemp(dir));
     CLEANUP(freep) char *path = str_printf("%s/vendor.json", dir);
     CLEANUP(freep) char *options = str_printf("[api]\nvendordata_jsonfile_path = %s\n", path);
-    CLEANUP(conf_holder_freep) struct conf_holder *holder = conf_of(options, &conf);
+    CLEANUP(conf_putp) const struct conf *conf = conf_of(options, &holder);
 
     CLEANUP(err_freep) struct err *absent = metadata_vendordata(conf, &data);
 
@@ -369,8 +367,8 @@ static void vendor_data_is_read_from_the_file_that_the_site_names(void **state)
 
 static void a_site_may_have_no_vendor_data(void **state)
 {
-    CLEANUP(conf_putp) const struct conf *conf = NULL;
-    CLEANUP(conf_holder_freep) struct conf_holder *holder = conf_of("", &conf);
+    CLEANUP(conf_holder_freep) struct conf_holder *holder = NULL;
+    CLEANUP(conf_putp) const struct conf *conf = conf_of("", &holder);
     CLEANUP(jv_putp) struct json_object *data = NULL;
 
     (void)state;
