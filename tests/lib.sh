@@ -13,7 +13,8 @@ BUILD_PACKAGES="
 TEST_PACKAGES="
     clang clang-format clang-tidy python3 python3-yaml python3-requests
     python3-oslo.messaging python3-oslo.config python3-oslo.versionedobjects python3-nova
-    rabbitmq-server openvswitch-switch procps curl"
+    rabbitmq-server openvswitch-switch procps curl
+    qemu-utils e2fsprogs dosfstools mtools genisoimage"
 
 # apt_install PACKAGE...: those that are missing; their daemons are not started
 apt_install() {
