@@ -101,7 +101,8 @@ static void after_error(struct node *node, const struct rctx *ctx, struct comput
     const struct compute_verb *verb = compute_verb(call->method);
     CLEANUP(freep) char *text = err_text(e);
 
-    if (err_is(e, ERR_CANCELLED) && cancel_is_set(node->stopping)) {
+    if ((verb->wrappers & COMPUTE_REVERT) && err_is(e, ERR_CANCELLED) &&
+        cancel_is_set(node->stopping)) {
         log_info(LOG_COMPUTE, "%s: %s; the next start goes on", verb->name, text);
         return; /* Recovery finds the task state as it is. */
     }

@@ -95,10 +95,10 @@ struct err *instance_list_by_filters(struct conductor *c, const struct rctx *ctx
                                      struct json_object *filters, const char *const *attrs,
                                      struct instance_list **ret)
 {
-    CLEANUP(jv_putp) struct json_object *owned = filters;
     CLEANUP(freep) char *text = jv_text(filters);
     struct instance *inst = instance_new();
 
+    json_object_put(filters);
     (void)c;
     (void)ctx;
     assert_null(*attrs);
