@@ -688,6 +688,13 @@ struct err *ovsdb_ensure_port(struct ovsdb *o, const struct ovs_port_spec *spec,
                        spec->name, spec->bridge);
 }
 
+struct err *ovsdb_set_socket(struct ovsdb *o, const struct ovs_socket_spec *spec,
+                             int64_t timeout_ms)
+{
+    return err_context(change(o, ovsplan_set_socket, spec, timeout_ms),
+                       "giving port %s its socket %s", spec->name, spec->path);
+}
+
 struct err *ovsdb_remove_port(struct ovsdb *o, const char *name, int64_t timeout_ms)
 {
     return err_context(change(o, ovsplan_remove_port, name, timeout_ms), "removing port %s", name);

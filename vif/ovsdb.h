@@ -66,6 +66,13 @@ struct err *ovsdb_ensure_bridge(struct ovsdb *, const struct ovs_bridge_spec *, 
  * confirmation is enough. */
 struct err *ovsdb_ensure_port(struct ovsdb *, const struct ovs_port_spec *, int64_t timeout_ms)
     MUST_CHECK;
+struct ovs_socket_spec {
+    const char *name, *path;
+};
+/* Sets options:vhost-server-path of a port; no such port is no error.  The switch connects at once.
+ */
+struct err *ovsdb_set_socket(struct ovsdb *, const struct ovs_socket_spec *, int64_t timeout_ms)
+    MUST_CHECK;
 /* Removes a port from whatever bridge it is in; no such port is no error. */
 struct err *ovsdb_remove_port(struct ovsdb *, const char *name, int64_t timeout_ms) MUST_CHECK;
 /* Removes a bridge with all its ports; no such bridge is no error. */

@@ -422,6 +422,26 @@ struct err *ovsplan_ensure_port(const struct ovscache *c, const void *what, int6
     return plan_confirm(root, interface, spec, wait_cfg, ret);
 }
 
+struct err *ovsplan_set_socket(const struct ovscache *c, const void *what, int64_t wait_cfg,
+                               struct ovsplan *ret)
+{
+    const struct ovs_socket_spec *spec = what;
+    const struct ovs_row *interface = ovscache_find(c, OVS_TABLE_INTERFACE, spec->name), *root;
+    const struct pair pairs[MAX_PAIRS] = {{"vhost-server-path", spec->path}};
+    CLEANUP(freep) char *comment = str_printf("novashim: socket of port %s", spec->name);
+    CLEANUP(jv_putp) struct json_object *ops = json_object_new_array();
+
+    TRY(need_root(c, &root));
+    if (is_behind(root, wait_cfg)) {
+        return plan(ret, OVSPLAN_WAIT);
+    }
+    if (interface) {
+        add_map_changes(ops, interface, "options", pairs);
+    }
+    return json_object_array_length(ops) > 0 ? plan_send(ret, root, TAKE(ops), comment)
+                                             : plan(ret, OVSPLAN_DONE);
+}
+
 struct err *ovsplan_remove_port(const struct ovscache *c, const void *what, int64_t wait_cfg,
                                 struct ovsplan *ret)
 {

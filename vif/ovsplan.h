@@ -36,6 +36,9 @@ struct err *ovsplan_ensure_port(const struct ovscache *, const void *what, int64
 /* what: struct ovs_bridge_spec.  DONE when the database has the bridge. */
 struct err *ovsplan_ensure_bridge(const struct ovscache *, const void *what, int64_t wait_cfg,
                                   struct ovsplan *ret) MUST_CHECK;
+/* what: struct ovs_socket_spec.  DONE when the interface has the path, or there is none. */
+struct err *ovsplan_set_socket(const struct ovscache *, const void *what, int64_t wait_cfg,
+                               struct ovsplan *ret) MUST_CHECK;
 /* what: the name.  DONE when the database has no such port, or no such bridge. */
 struct err *ovsplan_remove_port(const struct ovscache *, const void *what, int64_t wait_cfg,
                                 struct ovsplan *ret) MUST_CHECK;

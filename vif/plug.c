@@ -20,6 +20,7 @@ struct plug_conf {
     int64_t mtu; /* Where the network has none. */
     int64_t tag; /* -1: none */
     char *integration_bridge;
+    bool is_ahead; /* QEMU has yet to make its socket. */
 };
 
 static struct plug_conf read_conf(struct conf_holder *holder)
@@ -187,7 +188,7 @@ static struct err *plug_vhostuser(struct vif_host *h, const struct plug_conf *co
         spec.datapath_type = "netdev";
     }
     spec.type = vhostuser_type(vif);
-    if (str_eq(spec.type, "dpdkvhostuserclient")) {
+    if (str_eq(spec.type, "dpdkvhostuserclient") && !conf->is_ahead) {
         spec.vhost_server_path = vif->vhostuser_socket;
     }
     spec.mtu_request = mtu_of(conf, vif);
@@ -291,15 +292,50 @@ static struct err *plug_error(struct err *e, const struct vif *vif)
     return err_msg(ERR_VIF_PLUG, "port %s cannot be plugged: %s", vif->id, text);
 }
 
-struct err *vif_plug(struct vif_host *h, const struct vif *vif, const char *instance_uuid)
+static struct err *plug(struct vif_host *h, const struct vif *vif, const char *instance_uuid,
+                        bool is_ahead)
 {
     CLEANUP(plug_conf_fini) struct plug_conf conf = read_conf(h->conf);
     enum vif_kind kind;
 
+    conf.is_ahead = is_ahead;
     TRY(vif_kind(vif, &kind));
     TRY(plug_error(plug_kind(h, &conf, vif, kind, instance_uuid), vif));
     log_debug(LOG_VIF, "plugged port %s (%s)", vif->id, vif_kind_name(kind));
     return NULL;
+}
+
+struct err *vif_plug(struct vif_host *h, const struct vif *vif, const char *instance_uuid)
+{
+    return plug(h, vif, instance_uuid, /* is_ahead= */ false);
+}
+
+struct err *vif_plug_ahead(struct vif_host *h, const struct vif *vif, const char *instance_uuid)
+{
+    return plug(h, vif, instance_uuid, /* is_ahead= */ true);
+}
+
+const char *vif_awaited_socket(const struct vif *vif)
+{
+    enum vif_kind kind;
+    CLEANUP(err_freep) struct err *e = vif_kind(vif, &kind);
+    bool is_awaited =
+        !e && kind == VIF_KIND_VHOSTUSER_OVS && str_eq(vhostuser_type(vif), "dpdkvhostuserclient");
+
+    return is_awaited && !str_is_empty(vif->vhostuser_socket) ? vif->vhostuser_socket : NULL;
+}
+
+struct err *vif_connect(struct vif_host *h, const struct vif *vif)
+{
+    CLEANUP(plug_conf_fini) struct plug_conf conf = read_conf(h->conf);
+    char name[15];
+    const struct ovs_socket_spec spec = {name, vif_awaited_socket(vif)};
+
+    if (!spec.path) {
+        return NULL;
+    }
+    vif_port_name(vif, VIF_KIND_VHOSTUSER_OVS, name);
+    return plug_error(ovsdb_set_socket(h->ovsdb, &spec, conf.timeout_ms), vif);
 }
 
 /* ---- Unplug ---- */

@@ -23,4 +23,13 @@ struct vif_host {
  * reason in one sentence that names host and port, ERR_VIF_PLUG. */
 struct err *vif_check(struct vif_host *, const struct vif *, const char *host) MUST_CHECK;
 struct err *vif_plug(struct vif_host *, const struct vif *, const char *instance_uuid) MUST_CHECK;
+/* The same before QEMU is there: Open vSwitch is not told of the vhost-user socket that QEMU makes.
+ * It would try once a second to connect, and QEMU waits for it to succeed: tell it by vif_connect
+ * when QEMU listens (vif/vhostwait.h), and it connects at once. */
+struct err *vif_plug_ahead(struct vif_host *, const struct vif *, const char *instance_uuid)
+    MUST_CHECK;
+/* The socket, or NULL for a port that needs no vif_connect. */
+const char *vif_awaited_socket(const struct vif *);
+/* A port that is unplugged meanwhile stays away. */
+struct err *vif_connect(struct vif_host *, const struct vif *) MUST_CHECK;
 struct err *vif_unplug(struct vif_host *, const struct vif *, const char *instance_uuid) MUST_CHECK;

@@ -15,12 +15,18 @@
 #include "driver/compute/tracker.h"
 #include "driver/libvirt/disk.h"
 #include "driver/libvirt/imagecache.h"
+#include "vif/vhostwait.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* Nova retries a failed plug live_migration_retry_count times, a second apart. */
 #define PLUG_RETRY_MS 1000
+
+/* The switch is told of a vhost-user socket when QEMU has made it, or after this time in any case:
+ * then it looks for itself, once a second. */
+#define SOCKET_WAIT_MS 10000
+#define SOCKET_LOOK_MS 250 /* Between looks whether we stop. */
 
 static struct err *plug_all(struct node *node, const struct conf *conf, const struct vif_list *vifs,
                             const char *uuid)
@@ -29,7 +35,7 @@ static struct err *plug_all(struct node *node, const struct conf *conf, const st
         struct err *e = NULL;
 
         for (int64_t n = 0; n <= conf->dflt.live_migration_retry_count; n++) {
-            e = vif_plug(&node->vif, &vifs->items[i], uuid);
+            e = vif_plug_ahead(&node->vif, &vifs->items[i], uuid);
             if (!e || err_is(e, ERR_VIF_PLUG) || cancel_sleep(node->stopping, PLUG_RETRY_MS)) {
                 break;
             }
@@ -41,6 +47,92 @@ static struct err *plug_all(struct node *node, const struct conf *conf, const st
     }
     return NULL;
 }
+
+/* ---- The ports' sockets ---- */
+
+struct socket_job {
+    struct node *node;
+    struct rctx *ctx;
+    char *uuid;
+    struct vif_list vifs;   /* Those with a socket of QEMU's, in the order of 'wait'. */
+    struct vhostwait *wait; /* NULL: there is none, so the switch is told at once. */
+};
+
+static void connect_port(struct socket_job *j, size_t i)
+{
+    err_ignore(vif_connect(&j->node->vif, &j->vifs.items[i]), "telling the switch of a socket");
+}
+
+static void socket_job_free(void *arg)
+{
+    struct socket_job *j = arg;
+
+    vhostwait_free(j->wait);
+    vif_list_fini(&j->vifs);
+    rctx_free(j->ctx);
+    free(j->uuid);
+    free(j);
+}
+
+static void connect_ports(void *arg)
+{
+    struct socket_job *j = arg;
+    int64_t deadline_ms = clock_ms() + SOCKET_WAIT_MS;
+    size_t n = 0;
+
+    log_context_set(rctx_log_text(j->ctx), j->uuid);
+    while (j->wait && n < j->vifs.n && clock_ms() < deadline_ms &&
+           !cancel_is_set(j->node->stopping)) {
+        int found = vhostwait_next(j->wait, MIN(deadline_ms, clock_ms() + SOCKET_LOOK_MS));
+
+        if (found >= 0) {
+            connect_port(j, (size_t)found);
+            n++;
+        }
+    }
+    for (size_t i = 0; n < j->vifs.n && i < j->vifs.n; i++) {
+        connect_port(j, i); /* Those that have it stay as they are. */
+    }
+    log_context_set(NULL, NULL);
+    socket_job_free(j);
+}
+
+/* Before libvirt starts QEMU. */
+static struct err *watch_sockets(struct node *node, const struct rctx *ctx,
+                                 const struct vif_list *vifs, const char *uuid)
+{
+    CLEANUP(strv_fini) struct strv paths = {0};
+    CLEANUP(vhostwait_freep) struct vhostwait *wait = NULL;
+    CLEANUP(vif_list_fini) struct vif_list awaited = {0};
+    struct socket_job *j;
+
+    awaited.items = NEW_ARRAY(struct vif, vifs->n);
+    for (size_t i = 0; i < vifs->n; i++) {
+        const char *path = vif_awaited_socket(&vifs->items[i]);
+
+        if (path) {
+            TRY(vif_from_json(vifs->items[i].json, &awaited.items[awaited.n]));
+            awaited.n++;
+            strv_add(&paths, path);
+        }
+    }
+    if (awaited.n == 0) {
+        return NULL;
+    }
+    err_ignore(vhostwait_new(&paths, &wait), "waiting for QEMU's sockets");
+    j = NEW(struct socket_job);
+    *j = (struct socket_job){.node = node,
+                             .ctx = rctx_ref(ctx),
+                             .uuid = str_dup(uuid),
+                             .vifs = awaited,
+                             .wait = TAKE(wait)};
+    awaited = (struct vif_list){0};
+    task_submit(node->tasks, LANE_WORK, /* key= */ NULL, "connect ports", connect_ports,
+                socket_job_free, j);
+    return NULL;
+}
+
+/* ---- Before the move ---- */
 
 struct disk_job {
     struct imagecache_env env;
@@ -115,6 +207,7 @@ static struct err *prepare(struct node *node, const struct rctx *ctx, const stru
     TRY(spawn_serial_ports(node, ctx, a->instance, &serial_ports));
     set_result(conf, a->migrate_data, serial_ports);
     TRY(plug_all(node, conf, vifs, instance_uuid(a->instance)));
+    TRY(watch_sockets(node, ctx, vifs, instance_uuid(a->instance)));
     return NULL;
 }
 
@@ -166,21 +259,24 @@ static void note_coming(void *arg)
 static void note_arrived(void *arg)
 {
     struct port_note *p = arg;
+    struct vif_list vifs = {0};
 
     log_context_set(rctx_log_text(p->ctx), instance_uuid(p->inst));
     err_ignore(network_clear_migrating_to(p->node, p->inst), "taking the note out of the ports");
+    err_ignore(network_refresh(p->node, p->ctx, p->inst, &vifs),
+               "reading the network after the move");
+    vif_list_fini(&vifs);
     log_context_set(NULL, NULL);
     port_note_free(p);
 }
 
 static void submit_note(struct node *node, const struct rctx *ctx, struct instance *inst,
-                        task_fn fn)
+                        const char *key, task_fn fn)
 {
     struct port_note *p = NEW(struct port_note);
 
     *p = (struct port_note){.node = node, .ctx = rctx_ref(ctx), .inst = instance_dup(inst)};
-    task_submit(node->tasks, LANE_WORK, instance_uuid(inst), "note in ports", fn, port_note_free,
-                p);
+    task_submit(node->tasks, LANE_WORK, key, "note in ports", fn, port_note_free, p);
 }
 
 struct err *compute_pre_live_migration(struct node *node, const struct rctx *ctx,
@@ -202,13 +298,15 @@ struct err *compute_pre_live_migration(struct node *node, const struct rctx *ctx
     }
     notify_instance(node, ctx, a->instance, NOTIFY_LIVE_PRE, NOTIFY_START);
     TRY(incoming_begin(node, instance_uuid(a->instance), instance_host(a->instance), owns_dir));
+    /* Before the plug: neutron's agent looks at a new port once, and only wires it if the note is
+     * there; else it comes back two seconds later. */
+    submit_note(node, ctx, a->instance, /* key= */ NULL, note_coming);
     struct err *e = prepare(node, ctx, conf, a, &vifs, owns_dir);
 
     if (e) {
         live_clean_destination(node, ctx, a->instance, &vifs, owns_dir);
         return err_context(e, "preparing %s", node->host);
     }
-    submit_note(node, ctx, a->instance, note_coming);
     notify_instance(node, ctx, a->instance, NOTIFY_LIVE_PRE, NOTIFY_END);
     log_info(LOG_MIGRATE, "ready for the server from %s: %zu ports, %s storage, after %lld ms",
              instance_host(a->instance), vifs.n, owns_dir ? "local" : "shared",
@@ -311,7 +409,7 @@ compute_post_live_migration_at_destination(struct node *node, const struct rctx 
     tracker_instance_changed(node->tracker, inst, /* is_here= */ true);
     err_ignore(network_arrive(node, ctx, inst, source), "taking the ports over");
     err_ignore(plug_again(node, inst), "looking after the ports");
-    submit_note(node, ctx, inst, note_arrived);
+    submit_note(node, ctx, inst, instance_uuid(inst), note_arrived);
     notify_instance(node, ctx, inst, NOTIFY_LIVE_POST_DEST, NOTIFY_END);
     notify_scheduler_update(node, ctx, inst);
     log_info(LOG_MIGRATE, "server has come here from %s", source);

@@ -325,6 +325,7 @@ static void rollback(struct live *lm, const char *status)
     struct node *node = lm->node;
     CLEANUP(instance_pci_requests_freep) struct instance_pci_requests *requests = NULL;
     CLEANUP(err_freep) struct err *e = NULL;
+    struct vif_list vifs = {0};
 
     move_set_rollback(lm->move);
     if (move_once_was_run(lm->move)) {
@@ -344,6 +345,8 @@ static void rollback(struct live *lm, const char *status)
     undo_destination(node, lm->ctx, move_dest(lm->move), lm->inst, lm->md);
     err_ignore(settle_instance(node, lm->ctx, lm->inst), "ending the server's task");
     notify_instance(node, lm->ctx, lm->inst, NOTIFY_LIVE_ROLLBACK, NOTIFY_END);
+    err_ignore(network_refresh(node, lm->ctx, lm->inst, &vifs), "reading the network again");
+    vif_list_fini(&vifs);
     err_ignore(live_save_migration(node, lm->ctx, lm->migration, status), "ending the migration");
     if (str_eq(status, "cancelled")) {
         notify_instance(node, lm->ctx, lm->inst, NOTIFY_LIVE_ABORT, NOTIFY_END);

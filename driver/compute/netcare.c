@@ -116,10 +116,27 @@ static struct err *load_cache(struct care *c)
     return instance_load(c->node->conductor, c->ctx, c->inst, attrs);
 }
 
+/* It leaves, or is about to arrive. */
+static bool is_moving(struct node *node, const char *uuid)
+{
+    CLEANUP(move_freep) struct move *move = moves_find(node->moves, uuid);
+    bool owns_dir;
+    struct err *e = incoming_read(node, uuid, &owns_dir);
+    bool is_incoming = !err_is(e, ERR_NOT_FOUND);
+
+    err_free(e);
+    return move || is_incoming;
+}
+
+/* The ports of a server that moves change all the time: what is true is read when it has arrived,
+ * or stays (live_dest.c, live_source.c). */
 static struct err *reread(struct care *c)
 {
     CLEANUP(vif_list_fini) struct vif_list vifs = {0};
 
+    if (is_moving(c->node, c->uuid)) {
+        return NULL;
+    }
     TRY(load_cache(c));
     return network_refresh(c->node, c->ctx, c->inst, &vifs);
 }
@@ -188,18 +205,6 @@ bool netcare_may_heal(const struct instance *inst, const char *host)
 
     return str_eq(IF_SET(inst, host), host) && !str_eq(vm, "building") && !str_eq(vm, "deleted") &&
            !str_eq(task, "deleting") && !str_eq(task, "migrating");
-}
-
-/* It leaves, or is about to arrive. */
-static bool is_moving(struct node *node, const char *uuid)
-{
-    CLEANUP(move_freep) struct move *move = moves_find(node->moves, uuid);
-    bool owns_dir;
-    struct err *e = incoming_read(node, uuid, &owns_dir);
-    bool is_incoming = !err_is(e, ERR_NOT_FOUND);
-
-    err_free(e);
-    return move || is_incoming;
 }
 
 static struct err *heal(struct care *c)

@@ -429,6 +429,17 @@ static struct err *make_vif(const struct netmodel_input *in, struct json_object 
     return NULL;
 }
 
+/* While neutron takes a port from one binding to the next it calls it unbound for a moment: what
+ * was known stays until the next look.  Nova stores it, and the server can be neither moved nor
+ * plugged. */
+static bool is_between_bindings(struct json_object *vif, struct json_object *old)
+{
+    const char *known = str_of(old, "type");
+
+    return str_eq(str_of(vif, "type"), "unbound") && !str_is_empty(known) &&
+           !str_eq(known, "unbound");
+}
+
 static struct err *add_vif(const struct netmodel_input *in, struct json_object *port,
                            struct json_object *old, struct json_object *model)
 {
@@ -436,6 +447,10 @@ static struct err *add_vif(const struct netmodel_input *in, struct json_object *
     const char *id = str_of(port, "id");
 
     TRY_CTX(make_vif(in, port, old, &vif), "port %s", id ? id : "without id");
+    if (is_between_bindings(vif, old)) {
+        jv_putp(&vif);
+        vif = jv_dup(old);
+    }
     json_object_array_add(model, vif);
     return NULL;
 }

@@ -106,6 +106,22 @@ static void what_the_old_model_knows_is_kept(void **state)
     assert_int_equal(json_object_get_int(jv_get(jv_get(vif, "meta"), "y")), 2);
 }
 
+static void a_port_between_two_bindings_stays_as_it_was(void **state)
+{
+    static const char unbound[] = "[{\"id\":\"a\",\"network_id\":\"n\",\"mac_address\":\"m\","
+                                  "\"status\":\"DOWN\",\"tenant_id\":\"t\","
+                                  "\"binding:vif_type\":\"unbound\"}]";
+    CLEANUP(jv_putp) struct json_object *model = NULL, *fresh = NULL;
+
+    (void)state;
+    assert_null(build(unbound, "[{\"id\":\"a\",\"type\":\"ovs\",\"details\":{\"x\":1}}]", &model));
+    assert_string_equal(json_object_to_json_string_ext(model, JSON_C_TO_STRING_PLAIN),
+                        "[{\"id\":\"a\",\"type\":\"ovs\",\"details\":{\"x\":1}}]");
+    assert_null(build(unbound, "[{\"id\":\"a\"}]", &fresh));
+    assert_string_equal(json_object_get_string(jv_get(json_object_array_get_idx(fresh, 0), "type")),
+                        "unbound");
+}
+
 static void a_server_without_ports_has_an_empty_model(void **state)
 {
     CLEANUP(jv_putp) struct json_object *model = NULL;
@@ -196,6 +212,7 @@ int main(void)
         cmocka_unit_test(the_model_is_nova_s_for_recorded_and_computed_answers),
         cmocka_unit_test(ports_that_the_old_model_lacks_come_last),
         cmocka_unit_test(what_the_old_model_knows_is_kept),
+        cmocka_unit_test(a_port_between_two_bindings_stays_as_it_was),
         cmocka_unit_test(a_server_without_ports_has_an_empty_model),
         cmocka_unit_test(an_invisible_network_is_the_port_s_project_s),
         cmocka_unit_test(garbage_is_an_error),

@@ -310,6 +310,34 @@ static void a_bridge_is_made_and_removed_once(void **state)
                 "[\"bridges\",\"delete\",[\"uuid\",\"" BRIDGE_ID "\"]]");
 }
 
+static const struct ovs_socket_spec socket_spec = {"vhu1", "/run/vhost/vhu1"};
+
+static void a_port_gets_its_socket_later(void **state)
+{
+    static const char database[] = "{" ROOT("1", "1") IN_BR_INT PORT_ROW INTERFACE(
+        "dpdkvhostuserclient", RIGHT_IDS, "[\"n_rxq\", \"2\"]", ", \"ofport\": 5") "}";
+
+    (void)state;
+    assert_says(ovsplan_set_socket, database, &socket_spec, -1,
+                "[\"options\",\"insert\",[\"map\",[[\"vhost-server-path\",\"/run/vhost/vhu1\"]]]]");
+}
+
+static void a_socket_that_is_known_is_not_set_again(void **state)
+{
+    (void)state;
+    assert_says(ovsplan_set_socket,
+                "{" ROOT("1", "1") IN_BR_INT PORT_ROW RIGHT(", \"ofport\": 5") "}", &socket_spec,
+                -1, "done");
+}
+
+static void a_port_that_has_gone_gets_no_socket(void **state)
+{
+    (void)state;
+    assert_says(ovsplan_set_socket,
+                "{" ROOT("1", "1") BRIDGES(BRIDGE(BRIDGE_ID, "br-int", NO_PORTS)) "}", &socket_spec,
+                -1, "done");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +356,9 @@ int main(void)
         cmocka_unit_test(an_empty_database_is_an_error),
         cmocka_unit_test(a_port_is_removed_from_whatever_bridge_has_it),
         cmocka_unit_test(a_bridge_is_made_and_removed_once),
+        cmocka_unit_test(a_port_gets_its_socket_later),
+        cmocka_unit_test(a_socket_that_is_known_is_not_set_again),
+        cmocka_unit_test(a_port_that_has_gone_gets_no_socket),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
 /* vif_peer --config-file FILE: carries out commands from stdin, one line each, until "quit", and
  * answers with one line.
  *
- *   ensure BRIDGE NAME TYPE MS    bridge NAME DATAPATH MS    remove NAME MS    remove-bridge NAME
- * MS many N PREFIX BRIDGE TYPE MS  (N threads at once)        info NAME         has TYPE    of UUID
+ *   ensure BRIDGE NAME TYPE MS    socket NAME PATH MS    bridge NAME DATAPATH MS    remove NAME MS
+ * remove-bridge NAME MS many N PREFIX BRIDGE TYPE MS  (N threads at once)        info NAME has TYPE
+ * of UUID
  *
  * An answer starts with "ok" or "error"; a "-" stands for an empty argument. */
 
@@ -56,6 +57,13 @@ static struct err *ensure(struct peer *p, char **args, UNUSED struct strbuf *ans
     struct ovs_port_spec spec = spec_of(args[0], args[1], args[2]);
 
     return ovsdb_ensure_port(p->ovsdb, &spec, number_of(args[3]));
+}
+
+static struct err *set_socket(struct peer *p, char **args, UNUSED struct strbuf *answer)
+{
+    const struct ovs_socket_spec spec = {args[0], args[1]};
+
+    return ovsdb_set_socket(p->ovsdb, &spec, number_of(args[2]));
 }
 
 static struct err *bridge(struct peer *p, char **args, UNUSED struct strbuf *answer)
@@ -206,6 +214,7 @@ static const struct {
     size_t n_args;
 } commands[] = {
     {"ensure", ensure, 4},
+    {"socket", set_socket, 3},
     {"bridge", bridge, 3},
     {"remove", remove_port, 2},
     {"remove-bridge", remove_bridge, 2},
