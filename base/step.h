@@ -4,18 +4,19 @@
  *
  * step_run does them in order; between two it looks whether it was cancelled.  When one fails, what
  * was begun is undone backwards, the failed step included: an undo copes with a half-done step and
- * does not fail, it logs.
+ * does not fail, it logs.  Before and after each, a test can plant a fault (base/fault.h).
  *
  * Thread-safety: none of its own; a run belongs to one thread. */
 
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/sync.h"
 
 typedef struct err *(*step_do_fn)(void *arg);
 typedef void (*step_undo_fn)(void *arg);
 
 struct step {
-    const char *name;
+    enum fault point; /* Its name, too: "build.disks". */
     step_do_fn run;
     step_undo_fn undo; /* NULL: nothing to undo. */
 };

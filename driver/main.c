@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/conf.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "driver/compute/control.h"
@@ -155,6 +156,7 @@ static struct err *run(struct daemon *d)
     TRY(open_log(d->conf));
     log_info(LOG_MAIN, "novashim " NOVASHIM_VERSION " starts");
     conf_report(d->conf);
+    TRY(fault_init(getenv("NOVASHIM_FAULTS")));
     loop_block_signals();
     TRY(loop_new(&d->loop));
     TRY(watch_signals(d));

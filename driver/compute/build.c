@@ -221,13 +221,13 @@ static struct err *build_record(void *arg)
 }
 
 static const struct step build_steps[] = {
-    {"note", build_note, NULL},
-    {"claim", build_claim, build_unclaim},
-    {"group", build_check_group, NULL},
-    {"network", build_networks, build_release_networks},
-    {"disks", build_disks, build_remove_disks},
-    {"guest", build_guest, build_destroy_guest},
-    {"record", build_record, NULL},
+    {FAULT_build_note, build_note, NULL},
+    {FAULT_build_claim, build_claim, build_unclaim},
+    {FAULT_build_group, build_check_group, NULL},
+    {FAULT_build_network, build_networks, build_release_networks},
+    {FAULT_build_disks, build_disks, build_remove_disks},
+    {FAULT_build_guest, build_guest, build_destroy_guest},
+    {FAULT_build_record, build_record, NULL},
 };
 
 static struct err *on_step(const char *name, void *arg)
@@ -236,7 +236,7 @@ static struct err *on_step(const char *name, void *arg)
     int64_t now_ms = clock_ms();
 
     if (name) {
-        log_debug(LOG_COMPUTE, "build: %s, %" PRId64 " ms after the step before", name,
+        log_debug(LOG_COMPUTE, "%s, %" PRId64 " ms after the step before", name,
                   now_ms - b->step_ms);
     }
     b->step_ms = now_ms;

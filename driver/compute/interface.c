@@ -154,10 +154,10 @@ static struct err *tell_guest(void *arg)
 }
 
 static const struct step attach_steps[] = {
-    {"port", make_port, undo_port},
-    {"plug", plug, undo_plug},
-    {"device", attach_device, undo_device},
-    {"metadata", tell_guest, NULL},
+    {FAULT_attach_port, make_port, undo_port},
+    {FAULT_attach_plug, plug, undo_plug},
+    {FAULT_attach_device, attach_device, undo_device},
+    {FAULT_attach_metadata, tell_guest, NULL},
 };
 
 struct err *compute_attach_interface(struct node *node, const struct rctx *ctx,

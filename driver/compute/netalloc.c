@@ -604,9 +604,9 @@ static struct err *step_store(void *arg)
 }
 
 static const struct step alloc_steps[] = {
-    {"check ports and networks", step_check, NULL}, {"note the user's ports", step_note, undo_note},
-    {"make ports", step_create, undo_create},       {"bind ports", step_bind, undo_bind},
-    {"store the network", step_store, NULL},
+    {FAULT_network_check, step_check, NULL},        {FAULT_network_note, step_note, undo_note},
+    {FAULT_network_make, step_create, undo_create}, {FAULT_network_bind, step_bind, undo_bind},
+    {FAULT_network_store, step_store, NULL},
 };
 
 static struct err *load(struct node *node, const struct rctx *ctx, struct instance *inst)

@@ -310,14 +310,14 @@ static struct err *extract_delta(void *arg)
 }
 
 static const struct step live_steps[] = {
-    {"make directory", make_dir, remove_dir},
-    {"make delta", make_delta, NULL},
-    {"copy", start_copy, undo_copy},
-    {"wait for copy", wait_copy, NULL},
-    {"freeze", freeze, undo_freeze},
-    {"cut off", cut_off, NULL},
-    {"thaw", thaw, NULL},
-    {"extract", extract_delta, NULL},
+    {FAULT_live_snapshot_directory, make_dir, remove_dir},
+    {FAULT_live_snapshot_delta, make_delta, NULL},
+    {FAULT_live_snapshot_copy, start_copy, undo_copy},
+    {FAULT_live_snapshot_wait, wait_copy, NULL},
+    {FAULT_live_snapshot_freeze, freeze, undo_freeze},
+    {FAULT_live_snapshot_cut, cut_off, NULL},
+    {FAULT_live_snapshot_thaw, thaw, NULL},
+    {FAULT_live_snapshot_extract, extract_delta, NULL},
 };
 
 /* ---- Cold ---- */
@@ -359,10 +359,10 @@ static struct err *extract_disk(void *arg)
 }
 
 static const struct step cold_steps[] = {
-    {"make directory", make_dir, remove_dir},
-    {"suspend", save, undo_save},
-    {"extract", extract_disk, NULL},
-    {"go on", go_on, NULL},
+    {FAULT_cold_snapshot_directory, make_dir, remove_dir},
+    {FAULT_cold_snapshot_suspend, save, undo_save},
+    {FAULT_cold_snapshot_extract, extract_disk, NULL},
+    {FAULT_cold_snapshot_resume, go_on, NULL},
 };
 
 struct err *snapshot_take(const struct snapshot_env *env, const struct snapshot_source *source,

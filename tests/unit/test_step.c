@@ -39,8 +39,9 @@ STEP(a, "A")
 STEP(b, "B")
 STEP(c, "C")
 
-static const struct step steps[] = {
-    {"one", do_a, undo_a}, {"two", do_b, NULL}, {"three", do_c, undo_c}};
+static const struct step steps[] = {{FAULT_build_note, do_a, undo_a},
+                                    {FAULT_build_claim, do_b, NULL},
+                                    {FAULT_build_disks, do_c, undo_c}};
 
 static struct err *note(const char *name, void *arg)
 {
@@ -69,7 +70,7 @@ static void a_failed_step_is_undone_with_those_before_it(void **state)
     assert_true(err_is(e, ERR_INTERNAL));
     CLEANUP(freep) char *text = err_text(e);
 
-    assert_non_null(strstr(text, "three"));
+    assert_non_null(strstr(text, "build.disks"));
     assert_string_equal(r.trace, "abcCA");
 }
 
@@ -81,6 +82,30 @@ static void what_was_not_begun_is_not_undone(void **state)
     (void)state;
     assert_non_null(e);
     assert_string_equal(r.trace, "aA");
+}
+
+static void a_fault_can_be_planted_before_and_after_each_step(void **state)
+{
+    static const struct {
+        const char *plan, *trace;
+    } rows[] = {
+        {"build.note=fail", ""},     {"build.note.after=fail", "aA"},
+        {"build.claim=fail", "aA"},  {"build.claim.after=fail", "abA"},
+        {"build.disks=fail", "abA"}, {"build.disks.after=fail", "abcCA"},
+        {"build.group=fail", "abc"}, /* No step of these. */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct run r = {0};
+
+        assert_null(fault_init(rows[i].plan));
+        CLEANUP(err_freep) struct err *e = step_run(steps, 3, NULL, &r);
+
+        assert_string_equal(r.trace, rows[i].trace);
+        assert_int_equal(e == NULL, i == ARRAY_SIZE(rows) - 1);
+    }
+    assert_null(fault_init(NULL));
 }
 
 static void a_cancelled_run_stops_between_two_steps(void **state)
@@ -101,6 +126,7 @@ int main(void)
         cmocka_unit_test(all_steps_run_in_order),
         cmocka_unit_test(a_failed_step_is_undone_with_those_before_it),
         cmocka_unit_test(what_was_not_begun_is_not_undone),
+        cmocka_unit_test(a_fault_can_be_planted_before_and_after_each_step),
         cmocka_unit_test(a_cancelled_run_stops_between_two_steps),
     };
 
