@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/step.h"
 #include "driver/compute/handlers.h"
 #include "driver/compute/lifecycle.h"
 #include "driver/compute/netalloc.h"
@@ -60,12 +61,17 @@ static void remove_files(struct node *node, struct instance *inst)
     err_ignore(e, "removing a server's files, trying again later");
 }
 
-struct err *terminate_local_guest(struct node *node, const struct rctx *ctx, struct instance *inst)
+static struct err *destroy_guest(struct node *node, const struct rctx *ctx, struct instance *inst)
 {
     CLEANUP(vif_list_fini) struct vif_list vifs = {0};
 
     TRY(find_vifs(node, ctx, inst, &vifs));
-    TRY_CTX(spawn_destroy_guest(node, ctx, inst, &vifs), "ending the guest");
+    return err_context(spawn_destroy_guest(node, ctx, inst, &vifs), "ending the guest");
+}
+
+struct err *terminate_local_guest(struct node *node, const struct rctx *ctx, struct instance *inst)
+{
+    TRY(destroy_guest(node, ctx, inst));
     remove_files(node, inst);
     return NULL;
 }
@@ -87,57 +93,99 @@ struct err *terminate_check_volumes(const struct block_device_mapping_list *bdms
     return NULL;
 }
 
-static struct err *shut_down(struct node *node, const struct rctx *ctx, struct instance *inst)
+struct deletion {
+    struct node *node;
+    const struct rctx *ctx, *admin;
+    struct instance *inst;
+};
+
+static struct err *end_guest(void *arg)
 {
-    notify_instance(node, ctx, inst, NOTIFY_SHUTDOWN, NOTIFY_START);
-    struct err *e = terminate_local_guest(node, ctx, inst);
+    struct deletion *d = arg;
 
-    if (err_is(e, ERR_INSTANCE_POWER_OFF) || err_is(e, ERR_INSTANCE_TERMINATION)) {
-        return e; /* It may run on: its addresses stay its own. */
-    }
-    struct err *released = netalloc_release(node, ctx, inst);
+    notify_instance(d->node, d->admin, d->inst, NOTIFY_SHUTDOWN, NOTIFY_START);
+    struct err *e = destroy_guest(d->node, d->admin, d->inst);
 
-    if (e) {
-        err_ignore(released, "releasing the ports of a guest that did not end well");
-        return e;
+    /* Unless it may run on: then its addresses stay its own. */
+    if (e && !err_is(e, ERR_INSTANCE_POWER_OFF) && !err_is(e, ERR_INSTANCE_TERMINATION)) {
+        err_ignore(netalloc_release(d->node, d->admin, d->inst),
+                   "releasing the ports of a guest that did not end well");
     }
-    TRY_CTX(released, "releasing the ports");
-    notify_instance(node, ctx, inst, NOTIFY_SHUTDOWN, NOTIFY_END);
+    return e;
+}
+
+static struct err *delete_files(void *arg)
+{
+    struct deletion *d = arg;
+
+    remove_files(d->node, d->inst);
     return NULL;
 }
 
-/* Allocations go before the record: a record without them can be deleted again, the other way
- * round nobody would look (manager.py _delete_instance). */
-static struct err *forget(struct node *node, const struct rctx *ctx, struct instance *inst)
+static struct err *release_ports(void *arg)
 {
+    struct deletion *d = arg;
+
+    TRY_CTX(netalloc_release(d->node, d->admin, d->inst), "releasing the ports");
+    notify_instance(d->node, d->admin, d->inst, NOTIFY_SHUTDOWN, NOTIFY_END);
+    return NULL;
+}
+
+static struct err *save_deleted(void *arg)
+{
+    struct deletion *d = arg;
     CLEANUP(freep) char *now = clock_iso_utc();
 
-    instance_set_vm_state(inst, "deleted");
-    instance_set_task_state(inst, NULL);
-    instance_set_power_state(inst, POWER_NOSTATE);
-    instance_set_terminated_at(inst, now);
-    TRY(instance_save(node->conductor, ctx, inst, NULL));
-    tracker_abort_instance(node->tracker, ctx, instance_uuid(inst));
-    TRY_CTX(placement_delete_allocations(node->placement, instance_uuid(inst)),
-            "removing the allocations");
-    err_ignore(console_auths_clean(node->conductor, ctx, instance_uuid(inst)),
-               "removing console tokens");
-    notify_scheduler_delete(node, ctx, instance_uuid(inst));
-    return instance_destroy(node->conductor, ctx, inst);
+    instance_set_vm_state(d->inst, "deleted");
+    instance_set_task_state(d->inst, NULL);
+    instance_set_power_state(d->inst, POWER_NOSTATE);
+    instance_set_terminated_at(d->inst, now);
+    return instance_save(d->node->conductor, d->ctx, d->inst, NULL);
 }
+
+static struct err *remove_allocations(void *arg)
+{
+    struct deletion *d = arg;
+
+    tracker_abort_instance(d->node->tracker, d->ctx, instance_uuid(d->inst));
+    return err_context(placement_delete_allocations(d->node->placement, instance_uuid(d->inst)),
+                       "removing the allocations");
+}
+
+static struct err *destroy_record(void *arg)
+{
+    struct deletion *d = arg;
+
+    err_ignore(console_auths_clean(d->node->conductor, d->ctx, instance_uuid(d->inst)),
+               "removing console tokens");
+    notify_scheduler_delete(d->node, d->ctx, instance_uuid(d->inst));
+    return instance_destroy(d->node->conductor, d->ctx, d->inst);
+}
+
+/* What is gone cannot be undone: after an error or a restart it begins anew, and each step takes
+ * what it finds.  Allocations go before the record: a record without them can be deleted again, the
+ * other way round nobody would look (manager.py _delete_instance). */
+static const struct step deletion_steps[] = {
+    {FAULT_terminate_guest, end_guest, NULL},
+    {FAULT_terminate_files, delete_files, NULL},
+    {FAULT_terminate_ports, release_ports, NULL},
+    {FAULT_terminate_record, save_deleted, NULL},
+    {FAULT_terminate_allocations, remove_allocations, NULL},
+    {FAULT_terminate_destroy, destroy_record, NULL},
+};
 
 static struct err *terminate(struct node *node, const struct rctx *ctx, struct instance *inst,
                              const struct block_device_mapping_list *bdms)
 {
     static const char *const attrs[] = {"system_metadata", "info_cache", "flavor", NULL};
     CLEANUP(rctx_freep) struct rctx *admin = rctx_elevated(ctx);
+    struct deletion d = {.node = node, .ctx = ctx, .admin = admin, .inst = inst};
     int64_t start_ms = clock_ms();
 
     TRY(terminate_check_volumes(bdms));
     TRY(instance_load(node->conductor, ctx, inst, attrs));
     notify_instance(node, ctx, inst, NOTIFY_DELETE, NOTIFY_START);
-    TRY(shut_down(node, admin, inst));
-    TRY(forget(node, ctx, inst));
+    TRY(step_run(deletion_steps, ARRAY_SIZE(deletion_steps), /* hooks= */ NULL, &d));
     notify_instance(node, ctx, inst, NOTIFY_DELETE, NOTIFY_END);
     log_info(LOG_COMPUTE, "server deleted in %" PRId64 " ms", clock_ms() - start_ms);
     return NULL;

@@ -1,6 +1,7 @@
 /* link: driver_compute driver_libvirt vif pci rpc_rest rpc_amqp rpc_objects base */
 #include "driver/compute/terminate.h"
 
+#include "base/fault.h"
 #include "driver/compute/lifecycle.h"
 #include "driver/compute/netalloc.h"
 #include "driver/compute/network.h"
@@ -200,6 +201,7 @@ static int set_up(void **state)
 {
     (void)state;
     memset(&world, 0, sizeof(world));
+    assert_null(fault_init(NULL));
     world.guest_fails = world.files_fail = world.ports_fail = world.allocations_fail =
         world.record_fails = NOTHING_FAILS;
     return 0;
@@ -278,6 +280,28 @@ static void a_server_with_a_volume_is_refused_whole(void **state)
     assert_string_equal(world.trace, "");
 }
 
+static void cut_off_at_any_step_it_can_be_begun_again(void **state)
+{
+    static const char *const steps[] = {"guest",  "files",       "ports",
+                                        "record", "allocations", "destroy"};
+
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(steps); i++) {
+        CLEANUP(freep)
+        char *plan = str_printf("terminate.%s%s=fail:1", steps[i / 2], i % 2 ? ".after" : "");
+
+        set_up(state);
+        assert_null(fault_init(plan));
+        CLEANUP(err_freep) struct err *e = terminate();
+
+        assert_non_null(e);
+        assert_string_equal(world.vm_state, "error");
+        world.trace[0] = '\0';
+        assert_null(terminate());
+        assert_string_equal(world.vm_state, "deleted");
+        assert_non_null(strstr(world.trace, "destroy"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +312,7 @@ int main(void)
         cmocka_unit_test_setup(a_record_without_its_allocations_gone_is_not_destroyed, set_up),
         cmocka_unit_test_setup(a_server_that_is_gone_is_no_error, set_up),
         cmocka_unit_test_setup(a_server_with_a_volume_is_refused_whole, set_up),
+        cmocka_unit_test_setup(cut_off_at_any_step_it_can_be_begun_again, set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
