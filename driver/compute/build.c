@@ -33,7 +33,8 @@ struct build {
     struct image_meta image;
     struct vif_list vifs;
     struct spawn spawn;
-    int64_t step_ms; /* When the present step began. */
+    int64_t step_ms;       /* When the present step began. */
+    const struct err *why; /* Why it is handed back. */
 };
 
 static void build_fini(struct build *b)
@@ -299,9 +300,17 @@ static void forget_host(struct instance *inst)
     instance_set_node(inst, NULL);
 }
 
-/* The server ends in ERROR, with the reason as its fault. */
+static void return_allocations(struct build *b)
+{
+    err_ignore(placement_delete_allocations(b->node->placement, instance_uuid(b->inst)),
+               "removing the allocations of a server that is not built here");
+}
+
+/* The server ends in ERROR, with the reason as its fault.  Once the record says so nobody looks for
+ * its allocations any more (a server without a host is deleted by the API). */
 static struct err *give_up(struct build *b, const struct err *fault)
 {
+    return_allocations(b);
     forget_host(b->inst);
     instance_set_vm_state(b->inst, "error");
     instance_set_task_state(b->inst, NULL);
@@ -323,23 +332,33 @@ static struct json_object *filter_properties_with(struct json_object *filter_pro
     return fp;
 }
 
-static struct err *hand_back(struct build *b, const struct err *why)
+static struct err *save_handed_back(void *arg)
+{
+    struct build *b = arg;
+
+    forget_host(b->inst);
+    instance_set_vm_state(b->inst, "building"); /* Its last step may have begun to say "active". */
+    instance_set_task_state(b->inst, "scheduling");
+    return instance_save(b->node->conductor, b->ctx, b->inst, NULL);
+}
+
+static struct err *hand_back_allocations(void *arg)
+{
+    return_allocations(arg);
+    return NULL;
+}
+
+static struct err *cast_to_conductor(void *arg)
 {
     static const struct rpc_target conductor = {
         .topic = "conductor", .namespace_ = "compute_task", .version = "1.19"};
+    struct build *b = arg;
     const struct args_build_and_run_instance *a = b->a;
-    struct json_object *args;
+    struct json_object *args = json_object_new_object();
 
-    log_info(LOG_COMPUTE, "handing the server back for the next host");
-    forget_host(b->inst);
-    instance_set_task_state(b->inst, "scheduling");
-    TRY(instance_save(b->node->conductor, b->ctx, b->inst, NULL));
-    err_ignore(placement_delete_allocations(b->node->placement, instance_uuid(b->inst)),
-               "removing the allocations of a server that goes elsewhere");
-    args = json_object_new_object();
     jv_add(args, "instances", list_of(instance_to_json(b->inst)));
     jv_add(args, "image", a->image ? json_object_get(a->image) : json_object_new_object());
-    jv_add(args, "filter_properties", filter_properties_with(a->filter_properties, why));
+    jv_add(args, "filter_properties", filter_properties_with(a->filter_properties, b->why));
     jv_add_str(args, "admin_password", a->admin_password);
     jv_add(args, "injected_files", ref_or_empty_list(a->injected_files));
     jv_add(args, "requested_networks",
@@ -352,6 +371,20 @@ static struct err *hand_back(struct build *b, const struct err *why)
     jv_add(args, "request_spec", a->request_spec ? request_spec_to_json(a->request_spec) : NULL);
     jv_add(args, "host_lists", list_of(json_object_get(a->host_list)));
     return rpc_cast(b->node->client, b->ctx, &conductor, "build_instances", args);
+}
+
+/* Until conductor has it the journal's note stays: cut off here, the server ends in ERROR. */
+static const struct step reschedule_steps[] = {
+    {FAULT_reschedule_record, save_handed_back, NULL},
+    {FAULT_reschedule_allocations, hand_back_allocations, NULL},
+    {FAULT_reschedule_cast, cast_to_conductor, NULL},
+};
+
+static struct err *hand_back(struct build *b, const struct err *why)
+{
+    log_info(LOG_COMPUTE, "handing the server back for the next host");
+    b->why = why;
+    return step_run(reschedule_steps, ARRAY_SIZE(reschedule_steps), /* hooks= */ NULL, b);
 }
 
 /* Without retry information nobody else may try (a host was forced, or it was the last). */
@@ -456,12 +489,15 @@ struct err *compute_build_and_run_instance(struct node *node, const struct rctx 
     CLEANUP(err_freep) struct err *e = build_and_run(&b);
 
     tracker_count_build(node->tracker, ctx, /* has_failed= */ e != NULL);
+    struct err *unwritten = e ? after_failure(&b, e) : NULL;
+
     if (!e) {
         finish(&b, start_ms);
-    } else {
-        err_ignore(after_failure(&b, e), "writing down that a build failed");
     }
-    building_end(node, instance_uuid(b.inst));
+    if (!unwritten) {
+        building_end(node, instance_uuid(b.inst));
+    }
+    err_ignore(unwritten, "writing down that a build failed, trying again at the next start");
     err_ignore(action_event_finish(node->conductor, ctx, instance_uuid(b.inst), event, NULL),
                "finishing the action's event");
     return NULL;

@@ -1,4 +1,5 @@
 /* link: driver_compute driver_libvirt vif pci rpc_rest rpc_amqp rpc_objects base */
+#include "base/fault.h"
 #include "driver/compute/building.h"
 #include "driver/compute/group.h"
 #include "driver/compute/handlers.h"
@@ -64,7 +65,7 @@ void building_end(struct node *node, const char *uuid)
 {
     (void)node;
     (void)uuid;
-    world.n_notes--;
+    world.n_notes = 0;
 }
 
 struct err *tracker_claim_instance(struct tracker *t, const struct rctx *ctx, struct instance *inst,
@@ -371,6 +372,47 @@ static void a_failure_at_any_step_is_undone_and_handed_back(void **state)
     }
 }
 
+static void a_fault_planted_around_any_step_is_undone_and_handed_back(void **state)
+{
+    static const char *const steps[] = {"note",  "claim", "group", "network",
+                                        "disks", "guest", "record"};
+
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(steps); i++) {
+        CLEANUP(freep)
+        char *plan = str_printf("build.%s%s=fail", steps[i / 2], i % 2 ? ".after" : "");
+
+        set_up(state);
+        assert_null(fault_init(plan));
+        build(true);
+        nothing_is_left();
+        assert_string_equal(world.vm_state, "building");
+        assert_string_equal(world.task_state, "scheduling");
+        assert_non_null(world.cast);
+    }
+    assert_null(fault_init(NULL));
+}
+
+static void what_cannot_be_handed_back_stays_noted(void **state)
+{
+    static const char *const plans[] = {"reschedule.record=fail", "reschedule.allocations=fail",
+                                        "reschedule.cast=fail",
+                                        /* Conductor has it, only we do not know. */
+                                        "reschedule.cast.after=fail"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(plans); i++) {
+        set_up(state);
+        assert_null(fault_init(plans[i]));
+        world.fails_at = P_DISKS;
+        world.kind = ERR_LIBVIRT;
+        build(true);
+        assert_int_equal(world.n_notes, 1);
+        assert_int_equal(world.n_claims + world.n_networks + world.n_disks, 0);
+        assert_int_equal(world.cast != NULL, i == ARRAY_SIZE(plans) - 1);
+        assert_int_equal(world.n_finished, 1);
+    }
+    assert_null(fault_init(NULL));
+}
+
 static void what_would_fail_anywhere_ends_in_error(void **state)
 {
     static const enum err_kind kinds[] = {ERR_IMAGE_UNACCEPTABLE, ERR_FLAVOR_DISK_TOO_SMALL,
@@ -386,6 +428,7 @@ static void what_would_fail_anywhere_ends_in_error(void **state)
         assert_string_equal(world.vm_state, "error");
         assert_string_equal(world.task_state, "");
         assert_string_equal(world.fault, "planted");
+        assert_int_equal(world.n_allocation_deletes, 1);
     }
 }
 
@@ -399,6 +442,7 @@ static void without_another_host_it_ends_in_error(void **state)
     assert_null(world.cast);
     assert_string_equal(world.vm_state, "error");
     assert_int_equal(world.n_faults, 1);
+    assert_int_equal(world.n_allocation_deletes, 1);
 }
 
 static void a_server_deleted_meanwhile_is_undone_and_not_written(void **state)
@@ -419,6 +463,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_server_passes_through_novas_states, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failure_at_any_step_is_undone_and_handed_back, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_fault_planted_around_any_step_is_undone_and_handed_back,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_cannot_be_handed_back_stays_noted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_would_fail_anywhere_ends_in_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_another_host_it_ends_in_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_server_deleted_meanwhile_is_undone_and_not_written,
