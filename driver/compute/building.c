@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "driver/compute/netalloc.h"
 #include "driver/compute/terminate.h"
+#include "driver/compute/tracker.h"
 
 #include <string.h>
 
@@ -57,13 +58,14 @@ static enum remains remains_of(const struct instance *inst, const char *host)
     return REMAINS_FAILED;
 }
 
-static struct err *fail(struct node *node, const struct rctx *ctx, struct instance *inst)
+struct err *building_fail(struct node *node, const struct rctx *ctx, struct instance *inst)
 {
     CLEANUP(err_freep)
     struct err *fault =
         err_new(ERR_BUILD_ABORT, "instance_uuid", instance_uuid(inst), "reason",
                 "the compute service was restarted while it built the server", NULL);
 
+    tracker_abort_instance(node->tracker, ctx, instance_uuid(inst)); /* The audit counted it. */
     err_ignore(netalloc_release(node, ctx, inst),
                "releasing the ports of a build that was cut off");
     err_ignore(placement_delete_allocations(node->placement, instance_uuid(inst)),
@@ -74,6 +76,24 @@ static struct err *fail(struct node *node, const struct rctx *ctx, struct instan
     instance_set_task_state(inst, NULL);
     TRY(instance_save(node->conductor, ctx, inst, NULL));
     return instance_fault_create(node->conductor, ctx, instance_uuid(inst), node->host, fault);
+}
+
+/* Conductor has been given it for the next host, which takes room before it says so in the record.
+ */
+static struct err *is_handed_on(struct node *node, const struct instance *inst, bool *ret)
+{
+    CLEANUP(jv_putp) struct json_object *body = NULL;
+    struct json_object *held;
+
+    *ret = false;
+    if (instance_host(inst)) {
+        return NULL;
+    }
+    TRY(placement_get_allocations(node->placement, instance_uuid(inst), &body));
+    held = jv_get(body, "allocations");
+    *ret = held && json_object_object_length(held) > 0 &&
+           !jv_get(held, tracker_node_uuid(node->tracker));
+    return NULL;
 }
 
 static struct err *settle(struct node *node, const struct rctx *ctx, const char *uuid)
@@ -88,14 +108,18 @@ static struct err *settle(struct node *node, const struct rctx *ctx, const char 
     }
     TRY(e);
     enum remains remains = remains_of(inst, node->host);
+    bool is_elsewhere = false;
 
-    if (remains == REMAINS_NONE) {
+    if (remains == REMAINS_FAILED) {
+        TRY(is_handed_on(node, inst, &is_elsewhere));
+    }
+    if (remains == REMAINS_NONE || is_elsewhere) {
         return NULL;
     }
     log_warning(LOG_COMPUTE,
                 "building the server was cut off by a restart, removing what was made");
     TRY(terminate_local_guest(node, ctx, inst));
-    return remains == REMAINS_FAILED ? fail(node, ctx, inst) : NULL;
+    return remains == REMAINS_FAILED ? building_fail(node, ctx, inst) : NULL;
 }
 
 void building_settle(struct node *node, const struct rctx *ctx)

@@ -16,3 +16,6 @@ void building_end(struct node *, const char *instance_uuid);
 /* At the start, before requests are handled: undoes every build that has not ended, and sets its
  * server to ERROR with the reason. */
 void building_settle(struct node *, const struct rctx *);
+/* A build that a restart cut off: gives back its ports and its room, and sets the server to ERROR
+ * with the reason. */
+struct err *building_fail(struct node *, const struct rctx *, struct instance *) MUST_CHECK;

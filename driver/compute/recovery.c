@@ -402,8 +402,7 @@ static struct err *fail_lost_builds(struct node *node, const struct rctx *ctx,
         log_context_instance(instance_uuid(inst));
         log_warning(LOG_COMPUTE, "the build was cut off by a restart before it had begun, the "
                                  "server's state is now error");
-        instance_set_task_state(inst, NULL);
-        power_set_error(node, ctx, inst);
+        err_ignore(building_fail(node, ctx, inst), "giving up a build that had not begun");
         log_context_instance(NULL);
     }
     return NULL;

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "driver/compute/netalloc.h"
 #include "driver/compute/terminate.h"
+#include "driver/compute/tracker.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,8 @@
 
 #include <cmocka.h>
 
+#define HERE   "22222222-2222-4222-8222-222222222222"
+#define THERE  "33333333-3333-4333-8333-333333333333"
 #define SERVER "11111111-1111-4111-8111-111111111111"
 
 static struct {
@@ -22,7 +25,8 @@ static struct {
     char dir[32];
     const char *vm_state, *task_state, *host;
     bool is_missing, is_deleted, guest_fails;
-    unsigned n_local, n_ports, n_allocations, n_faults;
+    unsigned n_local, n_ports, n_allocations, n_usages, n_faults;
+    const char *provider; /* That the server has room on; NULL: none. */
     char saved_state[16], saved_host[16];
 } world;
 
@@ -79,6 +83,35 @@ struct err *placement_delete_allocations(struct placement *p, const char *consum
     assert_string_equal(consumer, SERVER);
     world.n_allocations++;
     return NULL;
+}
+
+struct err *placement_get_allocations(struct placement *p, const char *consumer,
+                                      struct json_object **ret)
+{
+    struct json_object *held = json_object_new_object();
+
+    (void)p;
+    assert_string_equal(consumer, SERVER);
+    if (world.provider) {
+        jv_add(held, world.provider, json_object_new_object());
+    }
+    *ret = json_object_new_object();
+    jv_add(*ret, "allocations", held);
+    return NULL;
+}
+
+const char *tracker_node_uuid(struct tracker *t)
+{
+    (void)t;
+    return HERE;
+}
+
+void tracker_abort_instance(struct tracker *t, const struct rctx *ctx, const char *uuid)
+{
+    (void)t;
+    (void)ctx;
+    assert_string_equal(uuid, SERVER);
+    world.n_usages++;
 }
 
 struct err *instance_save(struct conductor *c, const struct rctx *ctx, struct instance *inst,
@@ -150,6 +183,7 @@ static void a_build_that_was_cut_off_ends_in_error(void **state)
     assert_int_equal(world.n_local, 1);
     assert_int_equal(world.n_ports, 1);
     assert_int_equal(world.n_allocations, 1);
+    assert_int_equal(world.n_usages, 1);
     assert_int_equal(world.n_faults, 1);
     assert_string_equal(world.saved_state, "error");
     assert_string_equal(world.saved_host, "");
@@ -162,6 +196,22 @@ static void one_whose_claim_was_not_recorded_too(void **state)
     world.host = NULL;
     settle();
     assert_string_equal(world.saved_state, "error");
+    world.provider = HERE;
+    world.saved_state[0] = '\0';
+    settle();
+    assert_string_equal(world.saved_state, "error");
+}
+
+static void one_that_the_next_host_has_room_for_is_left_to_it(void **state)
+{
+    (void)state;
+    world.host = NULL;
+    world.task_state = "scheduling";
+    world.provider = THERE;
+    settle();
+    assert_string_equal(world.saved_state, "");
+    assert_int_equal(world.n_local + world.n_ports + world.n_allocations, 0);
+    assert_false(is_noted());
 }
 
 static void a_server_that_is_active_or_elsewhere_is_left_alone(void **state)
@@ -219,6 +269,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_build_that_was_cut_off_ends_in_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_whose_claim_was_not_recorded_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_the_next_host_has_room_for_is_left_to_it, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_server_that_is_active_or_elsewhere_is_left_alone, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(one_that_is_being_deleted_is_left_to_that, set_up,

@@ -273,6 +273,14 @@ void building_settle(struct node *node, const struct rctx *ctx)
     (void)ctx;
 }
 
+struct err *building_fail(struct node *node, const struct rctx *ctx, struct instance *inst)
+{
+    (void)node;
+    (void)ctx;
+    note("fail(%s) ", instance_uuid(inst));
+    return NULL;
+}
+
 void incoming_settle(struct node *node, const struct rctx *ctx)
 {
     (void)node;
@@ -534,10 +542,10 @@ static void a_build_that_had_not_begun_is_an_error(void **state)
     world.has_lost_build = true;
     assert_string_equal(start(NULL, NULL, 0, NULL),
                         "list({\"vm_state\":\"building\",\"uuid\":[\"" UUID "\",\"" BUILD
-                        "\"]}) error(" BUILD " -) ");
+                        "\"]}) fail(" BUILD ") ");
     assert_string_equal(start("stopped", NULL, POWER_SHUTDOWN, "shutoff 1"),
                         "plug list({\"vm_state\":\"building\",\"uuid\":[\"" BUILD
-                        "\"]}) error(" BUILD " -) ");
+                        "\"]}) fail(" BUILD ") ");
     world.has_kept = true; /* It only waits for us to be ready. */
     assert_string_equal(start(NULL, NULL, 0, NULL), "");
 }
