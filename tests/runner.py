@@ -116,6 +116,11 @@ def life():
     return script('lab/life', '--full')
 
 
+@suite(90 if FULL else 15)
+def crash():
+    return script('lab/crash', *(['--full'] if FULL else []))
+
+
 class Count:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
