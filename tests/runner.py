@@ -19,6 +19,9 @@ NONE = re.compile(r'^1\.\.0\s+#\s*SKIP\b\s*(.*)$', re.I)  # a whole program that
 SKIP = re.compile(r'#\s*SKIP\b\s*(.*)', re.I)
 FULL = '--full' in sys.argv
 
+# What a suite is without --full if it takes longer than all the others together.
+LONG = [['echo', '1..0 # SKIP only with --full: it takes more than half an hour']]
+
 # Suites in order: name, minutes, what it runs (functions below give lists of commands).
 SUITES = []
 
@@ -111,14 +114,12 @@ def lab():
 
 @suite(90)
 def life():
-    if not FULL:
-        return [['echo', '1..0 # SKIP only with --full: it takes more than half an hour']]
-    return script('lab/life', '--full')
+    return script('lab/life', '--full') if FULL else LONG
 
 
-@suite(90 if FULL else 15)
+@suite(90)
 def crash():
-    return script('lab/crash', *(['--full'] if FULL else []))
+    return script('lab/crash', '--full') if FULL else LONG
 
 
 class Count:
