@@ -43,9 +43,9 @@ for name, ram, more, specs in (
         ('lab.tiny', 32, {}, HUGE),
         ('lab.disks', 128, {'ephemeral': 1, 'swap': 64}, HUGE),
         ('lab.greedy', 16384, {}, HUGE),  # more than a host has in hugepages
-        ('lab.twonodes', 128, {}, {'hw:numa_nodes': '2', **HUGE})):  # a host has one
+        ('lab.twonodes', 128, {'vcpus': 2}, {'hw:numa_nodes': '2', **HUGE})):  # a host has one
     if name not in flavors:
-        f = conn.compute.create_flavor(name=name, ram=ram, vcpus=1, disk=1, **more)
+        f = conn.compute.create_flavor(**{'name': name, 'ram': ram, 'vcpus': 1, 'disk': 1, **more})
         if specs:
             conn.compute.create_flavor_extra_specs(f, specs)
 
