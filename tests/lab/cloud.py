@@ -172,6 +172,23 @@ FAULTS = {'neutron': f'[neutron]\nendpoint_override = http://{CTL}:19696\n',  # 
           'glance': f'[glance]\napi_servers = http://{CTL}:19292\n'}
 
 
+def proxies_up():
+    """The proxies that FAULTS names, with nothing planted."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    subprocess.run(['bash', '-c', f'. {here}/lib.sh; start faults /usr/bin/python3 {here}/faults.py {CTL}; '
+                    f'until_ok 10 faults bash -c "exec 3<>/dev/tcp/{CTL}/19600"'], check=True)
+
+
+def address(host):
+    return f'10.99.0.{11 + ord(host[-1]) - ord("a")}'
+
+
+def exchanges(service, host, after):
+    """(from, to) of what a host asked a service through the proxy, and was answered after that time."""
+    found = http.get(f'http://{CTL}:19600/exchanges/{after}', timeout=10).json()
+    return [(began, ended) for s, client, _, _, began, ended in found if (s, client) == (service, address(host))]
+
+
 class Fault:
     """A fault in what the hosts hear from neutron or glance, as long as the `with` lasts: see Rule in
     faults.py.  It hits at most `times` times."""
@@ -179,13 +196,11 @@ class Fault:
 
     def __init__(self, service, method, path, do='answer', host=None, **more):
         if host:
-            more['client'] = f'10.99.0.{11 + ord(host[-1]) - ord("a")}'
+            more['client'] = address(host)
         self.rule = {'service': service, 'method': method, 'path': path, 'do': do, **more}
 
     def __enter__(self):
-        here = os.path.dirname(os.path.abspath(__file__))
-        subprocess.run(['bash', '-c', f'. {here}/lib.sh; start faults /usr/bin/python3 {here}/faults.py {CTL}; '
-                        f'until_ok 10 faults bash -c "exec 3<>/dev/tcp/{CTL}/19600"'], check=True)
+        proxies_up()
         self.url = f'{self.CONTROL}/{http.post(self.CONTROL, json=self.rule, timeout=10).json()}'
         return self
 

@@ -2,14 +2,17 @@
 
 cloud.Fault plants and removes; hosts use the proxy once their nova.conf says so (FAULTS in cloud.py).
 Control, on its own port: POST /rules plants one (JSON as in Rule) and answers its number, GET /rules/N
-tells how often it struck, DELETE /rules/N removes it and lets what it holds go on.
+tells how often it struck, DELETE /rules/N removes it and lets what it holds go on.  GET /exchanges/T: the
+last requests that were answered after that time, each [service, client, method, path, from, to].
 """
+import collections
 import http.client
 import http.server
 import json
 import re
 import sys
 import threading
+import time
 
 CONTROL = 19600
 PROXIES = {19696: ('neutron', 9696), 19292: ('glance', 9292)}
@@ -42,10 +45,12 @@ class Rule:
 
 
 rules, numbers, lock = {}, iter(range(1, 10**9)), threading.Lock()
+exchanges = collections.deque(maxlen=20000)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
+    disable_nagle_algorithm = True  # or a body waits for the acknowledgement of its header
 
     def log_message(self, *_):
         pass
@@ -70,7 +75,9 @@ class Control(Handler):
         return rules[int(self.path.rsplit('/', 1)[1])]
 
     def do_GET(self):
-        self.reply(200, json.dumps(self.rule().hits).encode())
+        what, _, after = self.path[1:].partition('/')
+        said = [e for e in list(exchanges) if e[-1] > float(after)] if what == 'exchanges' else self.rule().hits
+        self.reply(200, json.dumps(said).encode())
 
     def do_DELETE(self):
         with lock:
@@ -151,10 +158,12 @@ class Proxy(Handler):
         upstream.close()
 
     def run(self):
+        began = time.time()
         try:
             self.answer()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the daemon that asked is gone: a test killed it
+        exchanges.append((self.server.service, self.client_address[0], self.command, self.path, began, time.time()))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = run
 
