@@ -6,6 +6,8 @@ Parts, all by default:
   rpc     round trips, calls to both services and to a bare librabbitmq consumer taking turns
   move    live migrations a -> b -> a: from the cast to completed, longest gap in a ping, memory;
           and `virsh migrate --live` of a domain like the server's
+  life    builds, one and ten at once, stop, start, hard reboot, attach: from conductor's cast to the
+          last record, and what of it is not spent waiting for neutron
 
 --quick measures less often.  What is measured goes to build/bench/results.json, where other parts
 stay as they were, and doc/benchmarks.md is written from it.  NOVASHIM=BINARY measures that one
@@ -13,10 +15,8 @@ instead of building.  The lab must have no servers; what runs of it stays up.
 """
 import json
 import os
-import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET
 
 BENCH = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(BENCH))
@@ -24,37 +24,16 @@ sys.path[:0] = [os.path.join(TOP, 'tests', 'lab'), BENCH]
 RESULTS = f'{TOP}/build/bench/results.json'
 NOVASHIM = os.environ['NOVASHIM']
 ECHO = os.path.join(os.path.dirname(os.path.dirname(NOVASHIM)), 'tests/interop/amqp_echo')
-KINDS = ('debian', 'novashim')
-HOSTS = ('host-a', 'host-b')
-ON = {'debian': 'host-a', 'novashim': 'host-b'}  # when both run
 SERVER, NUMBER = 'bench', 78
-BARE = 'bench-bare'
-QUICK = '--quick' in sys.argv
+if '--help' in sys.argv:
+    sys.exit(__doc__)
 
-
-def say(text):
-    print(f'[{time.strftime("%T")}] {text}')
-
-
-def times(full, quick):
-    return quick if QUICK else full
-
-
-def pid(host):
-    return cloud.pid_of(f'{host}/compute')
-
-
-def runs(host):
-    """Which of the two really runs on a host."""
-    with open(f'/proc/{pid(host)}/cmdline') as f:
-        return 'debian' if 'nova-compute' in f.read().split('--')[0] else 'novashim'
-
-
-def run_kind(host, kind):
-    cloud.script('compute', host, 'restart', kind)
-    if runs(host) != kind:
-        raise cloud.Failed(f'{host} runs {runs(host)}, not {kind}')
-
+import cloud  # noqa: E402
+import bare  # noqa: E402
+import life  # noqa: E402
+import measure  # noqa: E402
+import report  # noqa: E402
+from hosts import HOSTS, KINDS, ON, QUICK, both, configure, pid, run_kind, say, settings, times  # noqa: E402
 
 # --- parts: each returns {measurement: {who: value or list of values}}
 
@@ -69,15 +48,6 @@ def start():
             say(f'start {i + 1}, {kind}: consuming after {consuming:.3f} s, up after {up:.3f} s')
             time.sleep(3)  # the rest of its start, so that it stops in peace
     return found
-
-
-def both():
-    """One service on each host, settled."""
-    if all(pid(h) and runs(h) == k for k, h in ON.items()):
-        return
-    for kind in KINDS:
-        run_kind(ON[kind], kind)
-    time.sleep(times(75, 15))  # beyond the first periodic jobs
 
 
 def idle():
@@ -173,62 +143,21 @@ def recreate():
     cloud.wait_heartbeat(SERVER)
 
 
-def bare_xml():
-    """The server's own domain under another name, with its own disk, port and console."""
-    domain = ET.fromstring(cloud.virsh('host-a', 'dumpxml', '--inactive', cloud.find(SERVER)))
-    for tag in ('uuid', 'metadata', 'sysinfo', 'seclabel'):
-        for found in domain.findall(tag):
-            domain.remove(found)
-    domain.find('name').text = BARE
-    for smbios in domain.findall('os/smbios'):
-        domain.find('os').remove(smbios)
-    domain.find('.//interface/mac').set('address', 'fa:16:3e:00:00:4f')
-    domain.find('.//interface/source').set('path', '/run/vhost/bench-bare')
-    for target in domain.findall('.//interface/target'):
-        domain.find('.//interface').remove(target)
-    disk = domain.find('.//disk/source')
-    for attribute in ('file', 'index'):
-        disk.attrib.pop(attribute, None)
-    disk.set('file', f'{cloud.VAR}/bench-bare.qcow2')
-    for log in domain.findall('.//devices/*/log'):
-        log.set('file', f'{cloud.VAR}/bench-bare.log')
-    return ET.tostring(domain, encoding='unicode')
-
-
-def bare():
-    """Seconds of `virsh migrate --live` of that domain, there and back."""
-    disk, xml = f'{cloud.VAR}/bench-bare.qcow2', f'{cloud.VAR}/bench-bare.xml'
-    with open(xml, 'w') as f:
-        f.write(bare_xml())
-    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b',
-                    f'{cloud.VAR}/guest/guest.raw', disk, '1G'], check=True)
+def bare_moves():
+    """Seconds of `virsh migrate --live` of a domain like the server's, there and back."""
     taken = []
-    try:
-        for h in HOSTS:
-            cloud.in_host(h, 'ovs-vsctl', '--may-exist', 'add-port', 'br-int', BARE, '--', 'set',
-                          'interface', BARE, 'type=dpdkvhostuserclient',
-                          'options:vhost-server-path=/run/vhost/bench-bare')
-        cloud.virsh('host-a', 'define', xml)
-        cloud.virsh('host-a', 'start', BARE)
+    with bare.domain(SERVER) as name:
+        cloud.virsh('host-a', 'start', name)
         time.sleep(12)  # the guest has booted, and is idle
         for i in range(times(10, 4)):
             here, there = HOSTS if i % 2 == 0 else HOSTS[::-1]
-            cloud.virsh(here, 'migrate-setmaxdowntime', BARE, '50')
+            cloud.virsh(here, 'migrate-setmaxdowntime', name, '50')
             started = time.time()
             cloud.virsh(here, 'migrate', '--live', '--p2p', '--persistent', '--undefinesource',
-                        '--unsafe', BARE, f'qemu+tcp://{there}/system', timeout=120)
+                        '--unsafe', name, f'qemu+tcp://{there}/system', timeout=120)
             taken.append(time.time() - started)
             say(f'bare move {i + 1}: {taken[-1]:.2f} s')
             time.sleep(1)
-    finally:
-        for h in HOSTS:
-            cloud.virsh(h, 'destroy', BARE, check=False)
-            cloud.virsh(h, 'undefine', BARE, check=False)
-            cloud.in_host(h, 'ovs-vsctl', '--if-exists', 'del-port', 'br-int', BARE, check=False)
-            cloud.in_host(h, 'rm', '-f', '/run/vhost/bench-bare', check=False)
-        for path in (disk, xml, f'{cloud.VAR}/bench-bare.log'):
-            if os.path.exists(path):
-                os.unlink(path)
     return taken
 
 
@@ -239,7 +168,7 @@ def move():
     cloud.create(SERVER, NUMBER, 'host-a')
     cloud.wait_heartbeat(SERVER)
     try:
-        found = {'bare': bare()}
+        found = {'bare': bare_moves()}
         for kind in KINDS:
             found[kind] = moves_of(kind)
     finally:
@@ -251,42 +180,22 @@ def move():
 
 # --- the lab, and what is written
 
-PARTS = {'start': start, 'idle': idle, 'rpc': rpc, 'move': move}
+PARTS = {'start': start, 'idle': idle, 'rpc': rpc, 'move': move, 'life': life.life}
 
 
 def lab_up():
-    """Both hosts as they are measured: shared disks, and no debug log for either service."""
     cloud.script('control-up', timeout=600)
     if cloud.sql('nova', 'select uuid from instances where deleted=0 and display_name<>%s', SERVER):
         raise cloud.Failed('the lab has servers: delete them first')
-    extra = f'{cloud.RUN}/bench.conf'
-    with open(extra, 'w') as f:
-        f.write('[DEFAULT]\ndebug = false\n')
-    for h in HOSTS:
-        cloud.script('host-up', h, env={'COMPUTE': 'debian', 'INSTANCES': 'shared', 'DPDK': 'yes',
-                                        'POSTCOPY': 'false', 'VIRT': 'qemu', 'HTTP_LOG': '',
-                                        'NOVA_EXTRA': extra})
-
-
-def settings(host):
-    """What a host was brought up with; empty if it is down."""
-    try:
-        with open(f'{cloud.RUN}/{host}/settings') as f:
-            return dict(line.rstrip('\n').split('=', 1) for line in f)
-    except FileNotFoundError:
-        return {}
+    configure()
 
 
 def main():
-    global cloud, measure
     wanted = [a for a in sys.argv[1:] if not a.startswith('--')] or list(PARTS)
-    if '--help' in sys.argv or set(wanted) - set(PARTS):
+    if set(wanted) - set(PARTS):
         return __doc__
     if os.geteuid() != 0:
         return 'tests/bench/run needs root, as the lab does'
-    import cloud
-    import measure
-    import report
     results = {}
     if os.path.exists(RESULTS):
         with open(RESULTS) as f:

@@ -1,4 +1,5 @@
 """What the parts of bench.py measure with: processes, the broker, the database, ping."""
+import collections
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import time
 import uuid
 
 import amqp
+import libvirt
 import pymysql
 
 import cloud
@@ -262,10 +264,31 @@ def bare_calls(program, server, n):
     return int(re.search(r' p50 (\d+)', out)[1]) / 1e6
 
 
-# --- a live migration
+# --- the bus, neutron and libvirt while something is done
+
+Seen = collections.namedtuple('Seen', 'what at about call')
+
+
+def meaning(text):
+    """(what, about) of a message: its method and server, or what it stores; an answer and the call."""
+    args, method = text.get('args') or {}, text.get('method')
+    if not method:
+        return [('reply', text.get('_msg_id'))]
+    if method == 'object_action' and args.get('objmethod') == 'save':
+        obj = args['objinst']
+        data, changed = obj['nova_object.data'], obj.get('nova_object.changes', ())
+        if obj['nova_object.name'] == 'Migration' and 'status' in changed:
+            return [(f'status {data["status"]}', data.get('instance_uuid'))]
+        if obj['nova_object.name'] == 'Instance' and {'vm_state', 'task_state'} & set(changed):
+            return [(f'saved {data.get("vm_state")}, {data.get("task_state")}', data['uuid'])]
+    if method == 'external_instance_event':
+        return [(e['nova_object.data']['name'], e['nova_object.data']['instance_uuid'])
+                for e in args['events']]
+    return [(method, (args.get('instance') or {}).get('nova_object.data', {}).get('uuid'))]
+
 
 class Wire(threading.Thread):
-    """When messages of a live migration were published, by the broker's firehose."""
+    """When messages were published, by the broker's firehose."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -277,13 +300,7 @@ class Wire(threading.Thread):
             text = json.loads(json.loads(message.body)['oslo.message'])
         except (ValueError, KeyError, TypeError):
             return
-        method, obj = text.get('method'), text.get('args', {}).get('objinst', {})
-        if method == 'object_action':
-            if obj.get('nova_object.name') != 'Migration' or text['args'].get(
-                    'objmethod') != 'save' or 'status' not in obj.get('nova_object.changes', ()):
-                return
-            method = 'status ' + obj['nova_object.data']['status']
-        self.seen.append((method, now))
+        self.seen += [Seen(what, now, about, text.get('_msg_id')) for what, about in meaning(text)]
 
     def run(self):
         channel = self.connection.channel()
@@ -314,12 +331,101 @@ class Wire(threading.Thread):
 
     def since_cast(self):
         """Seconds from the cast of live_migration to the first of each message after it."""
-        cast = next(t for m, t in self.seen if m == 'live_migration')
+        cast = next(s.at for s in self.seen if s.what == 'live_migration')
         found = {}
-        for m, t in self.seen:
-            if t >= cast:
-                found.setdefault(m, t - cast)
+        for s in self.seen:
+            if s.at >= cast:
+                found.setdefault(s.what, s.at - cast)
         return found
+
+    def all(self, what, after, about=None):
+        return [s for s in list(self.seen)
+                if s.what == what and s.at >= after and about in (None, s.about)]
+
+    def wait(self, what, after, about, limit=120):
+        """The first message of that meaning from then on."""
+        def found():
+            if self.all('saved error, None', after, about):
+                raise cloud.Failed(f'{about} is in error')
+            return self.all(what, after, about)
+        return cloud.until(limit, f'{what} of {about}', found)[0]
+
+
+class Domains(threading.Thread):
+    """When domains of the hosts started and stopped, by libvirt's events: (uuid, event, time)."""
+
+    def __init__(self, hosts):
+        super().__init__(daemon=True)
+        libvirt.virEventRegisterDefaultImpl()
+        self.seen, self.is_over = [], False
+        self.connections = {h: libvirt.open(f'qemu+tcp://{cloud.address(h)}/system') for h in hosts}
+        for c in self.connections.values():
+            c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self.on_event, None)
+        self.timer = libvirt.virEventAddTimeout(100, lambda *_: None, None)  # run() looks at is_over
+
+    def on_event(self, _, domain, event, detail, opaque):
+        self.seen.append((domain.UUIDString(), event, time.time()))
+
+    def run(self):
+        while not self.is_over:
+            libvirt.virEventRunDefaultImpl()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *rest):
+        self.is_over = True
+        self.join()
+        libvirt.virEventRemoveTimeout(self.timer)
+        for c in self.connections.values():
+            c.close()
+
+    def first(self, uuid, event, after):
+        return next((t for u, e, t in list(self.seen) if (u, e) == (uuid, event) and t >= after), None)
+
+
+def covered(spans, start, end):
+    """How much of a time the spans cover together."""
+    total, until = 0.0, start
+    for a, b in sorted((max(a, start), min(b, end)) for a, b in spans):
+        total += max(0.0, b - max(a, until))
+        until = max(until, b)
+    return total
+
+
+class Ping:
+    """The longest gap between answers to a ping each 20 ms."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __enter__(self):
+        self.process = subprocess.Popen(['ping', '-D', '-i', '0.02', self.address], text=True,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.at = []
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        return self
+
+    def read(self):
+        for line in self.process.stdout:
+            if m := re.match(r'\[([\d.]+)\].* icmp_seq=\d+ ttl', line):
+                self.at.append(float(m[1]))
+
+    def __exit__(self, *rest):
+        self.process.terminate()
+        self.process.wait()
+        self.reader.join()
+        self.gap = max((b - a for a, b in zip(self.at, self.at[1:])), default=float('inf'))
+
+
+def lab_shell(command):
+    r = subprocess.run(['bash', '-c', f'. "$1/lib.sh"; {command}', '-', LAB], text=True,
+                       stdin=subprocess.DEVNULL, capture_output=True)
+    if r.returncode:
+        raise cloud.Failed(f'{command}: {r.stdout}{r.stderr}')
+    return r.stdout
 
 
 class Ping:

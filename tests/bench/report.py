@@ -90,7 +90,27 @@ def add_move(t, r):
     t.add('migrations that failed', '', d['failed'], n['failed'])
 
 
-ADD = {'start': add_start, 'idle': add_idle, 'rpc': add_rpc, 'move': add_move}
+LIFE = (  # what it is called in the results, in the table, and of the floors
+    ('build', 'build of a cached image, cast to ACTIVE', 'start'),
+    ('stop', 'stop, cast to the last record', 'stop'),
+    ('start', 'start', 'start'),
+    ('reboot', 'hard reboot', 'reboot'),
+    ('attach', 'attach of an interface, call to reply', None),
+    ('ten', 'ten builds at once, a port each', None),
+    ('ten without ports', 'ten builds at once, no ports', None))
+
+
+def add_life(t, r):
+    d, n = r['debian'], r['novashim']
+    for what, text, floor in LIFE:
+        every, own = ([[x[sort] for x in k[what]] if what in k else None for k in (d, n)] for sort in ('all', 'own'))
+        t.add(f'{text} ({n_of(every[0])} and {n_of(every[1])})', 's', *every, r['bare'][floor] if floor else None)
+        if own != every:
+            t.add('of that, not waiting for neutron', 's', *own)
+    t.add('turns that failed', '', d['failed'], n['failed'])
+
+
+ADD = {'start': add_start, 'idle': add_idle, 'rpc': add_rpc, 'move': add_move, 'life': add_life}
 TEXT = '''# Benchmarks
 
 Written by `tests/bench/run`; do not edit. Debian's nova-compute and novashim with the same
@@ -119,6 +139,17 @@ start. Ratio: nova-compute's value by novashim's, so above 1 novashim needs less
   storage, emulated (no KVM). From conductor's cast of `live_migration` on the wire to the message
   that stores `completed`, as the broker sees them. Floor: `virsh migrate --live` of the same domain
   under another name, from the start of virsh to its end. **Gap**: between two answers to a ping.
+* **build** and what follows it: nova-compute on host-a, novashim on host-b, a server of each in
+  turn. A server of 32 MiB in hugepages with a vhost-user port, of an image that boots nothing and
+  that the host has in its cache, is built, rebooted hard, and given a second port; one of 128 MiB,
+  booted, is stopped by its power button and started. From the cast (of the attach: the call) on the
+  wire to the message that stores the last state, or to the reply, as the broker sees them. **Not
+  waiting for neutron**: without the time in which neutron had not answered the service yet, seen by
+  a proxy before neutron, and without that between libvirt's event that the guest is there and the
+  message that its port is plugged. Floor: libvirt alone starts, shuts down, or destroys and starts
+  such a domain. Up to a second of each start is OVS, which looks for a vhost-user socket once a
+  second. **Ten at once**: one request for ten servers, from the cast of the first build to the last
+  that is ACTIVE.
 
 ## Machine and commands
 
@@ -130,13 +161,34 @@ start. Ratio: nova-compute's value by novashim's, so above 1 novashim needs less
 '''
 
 
+def kept(path):
+    """{part: (table, fact)} of the document as it is: for parts that other runs have measured."""
+    if not os.path.exists(path):
+        return {}
+    with open(path) as f:
+        text = f.read()
+    tables = re.findall(r'(?:^\|.*\n)+', text, re.M)
+    facts = re.findall(r'^\* (?:%s): .*\n(?:  .*\n)*' % '|'.join(ADD), text, re.M)
+    was = re.search(r'^\* (\d+ cores of .*)', text, re.M)
+    found = {}
+    for table, fact in zip(tables, facts):
+        fact = ' '.join(fact.split())
+        if was and was[1] != machine() and ' on ' not in fact:
+            fact += f', on {was[1]}'
+        found[re.match(r'\* (\w+)', fact)[1]] = table, fact
+    return found
+
+
 def write(results, path):
-    tables, facts = [], [f'* {machine()}']
+    tables, facts, before = [], [f'* {machine()}'], kept(path)
     facts.append('* ' + ', '.join(f'{p} {version(p)}' for p in (
         'nova-compute', 'rabbitmq-server', 'libvirt-daemon', 'qemu-system-x86',
         'openvswitch-switch', 'python3-oslo.messaging') if version(p)))
     for part, add in ADD.items():
         if part not in results:
+            if part in before:
+                tables.append(before[part][0])
+                facts.append(before[part][1])
             continue
         t, r = Table(), results[part]
         add(t, r)
@@ -146,4 +198,4 @@ def write(results, path):
                      + (' (--quick)' if r['quick'] else ''))
     with open(path, 'w') as f:
         f.write(TEXT.format(tables='\n'.join(tables), facts='\n'.join(facts),
-                            minutes='about 25 minutes'))
+                            minutes='about 45 minutes'))
