@@ -8,6 +8,7 @@ Parts, all by default:
           and `virsh migrate --live` of a domain like the server's
   life    builds, one and ten at once, stop, start, hard reboot, attach: from conductor's cast to the
           last record, and what of it is not spent waiting for neutron
+  audit   update_available_resource with 100 servers, and memory with them
 
 --quick measures less often.  What is measured goes to build/bench/results.json, where other parts
 stay as they were, and doc/benchmarks.md is written from it.  NOVASHIM=BINARY measures that one
@@ -29,6 +30,7 @@ if '--help' in sys.argv:
     sys.exit(__doc__)
 
 import cloud  # noqa: E402
+import audit  # noqa: E402
 import bare  # noqa: E402
 import life  # noqa: E402
 import measure  # noqa: E402
@@ -180,7 +182,7 @@ def move():
 
 # --- the lab, and what is written
 
-PARTS = {'start': start, 'idle': idle, 'rpc': rpc, 'move': move, 'life': life.life}
+PARTS = {'start': start, 'idle': idle, 'rpc': rpc, 'move': move, 'life': life.life, 'audit': audit.audit}
 
 
 def lab_up():

@@ -110,7 +110,18 @@ def add_life(t, r):
     t.add('turns that failed', '', d['failed'], n['failed'])
 
 
-ADD = {'start': add_start, 'idle': add_idle, 'rpc': add_rpc, 'move': add_move, 'life': add_life}
+def add_audit(t, r):
+    t.add(f'audit with {r["servers"]} servers ({n_of(r["took"]["debian"])} and {n_of(r["took"]["novashim"])})',
+          's', r['took']['debian'], r['took']['novashim'])
+    for what, text, unit in (('cpu', 'CPU time of the service per audit', 'ms'),
+                             ('libvirt', 'CPU time of libvirtd per audit', 'ms'),
+                             ('rss', 'RSS with them', 'MiB'), ('pss', 'PSS with them', 'MiB'),
+                             ('threads', 'threads with them', '')):
+        t.add(text, unit, r[what]['debian'], r[what]['novashim'])
+
+
+ADD = {'start': add_start, 'idle': add_idle, 'rpc': add_rpc, 'move': add_move, 'life': add_life,
+       'audit': add_audit}
 TEXT = '''# Benchmarks
 
 Written by `tests/bench/run`; do not edit. Debian's nova-compute and novashim with the same
@@ -150,6 +161,11 @@ start. Ratio: nova-compute's value by novashim's, so above 1 novashim needs less
   such a domain. Up to a second of each start is OVS, which looks for a vhost-user socket once a
   second. **Ten at once**: one request for ten servers, from the cast of the first build to the last
   that is ACTIVE.
+* **audit**: the same stopped servers (16 MiB in hugepages, no ports, a disk each) on the same host,
+  first with one service and then with the other, twice; an audit each 10 s. nova-compute: from
+  "Auditing locally available compute resources" in its debug log to the release of its lock;
+  novashim: `audit_took_ms` of its control socket, which also holds what comes before and after. CPU
+  time is that of ten seconds with one audit.
 
 ## Machine and commands
 
