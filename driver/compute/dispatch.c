@@ -159,7 +159,13 @@ static struct err *handle(struct node *node, const struct rctx *ctx, struct comp
         return refuse(verb);
     }
     if (inst) {
-        TRY(complete_instance(node, ctx, verb->name, inst));
+        struct err *e = complete_instance(node, ctx, verb->name, inst);
+
+        if (err_is(e, ERR_INSTANCE_NOT_FOUND) && call->method == COMPUTE_terminate_instance) {
+            log_info(LOG_COMPUTE, "the server is deleted already");
+            return err_free(e);
+        }
+        TRY(e);
     }
     return handler(node, ctx, call, ret);
 }
